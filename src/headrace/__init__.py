@@ -1,0 +1,116 @@
+"""headrace: real-time analytics for Python, event-time streaming over Polars frames.
+
+Names are imported when they are first used, so that `headrace --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib as _importlib
+import os as _os
+from typing import TYPE_CHECKING
+from typing import Any as _Any
+
+# Polars reads this when it starts; without it float sums change from run to run (SEMANTICS 3).
+_os.environ.setdefault("POLARS_NO_PARTITION", "1")
+
+if TYPE_CHECKING:
+    from headrace import testing
+    from headrace.core.errors import HeadraceError, NotFoundError
+    from headrace.core.time import event_time
+    from headrace.gateway.local import run
+    from headrace.operators.aggregates import (
+        collect,
+        count,
+        first,
+        last,
+        max,  # noqa: A004 - the word of the contract: hr.max
+        mean,
+        median,
+        min,  # noqa: A004 - the word of the contract: hr.min
+        n_unique,
+        nth,
+        quantile,
+        std,
+        sum,  # noqa: A004 - the word of the contract: hr.sum
+        top_k,
+        var,
+    )
+    from headrace.operators.assigners import cumulate, forever, session, sliding, tumbling
+    from headrace.operators.geo.geometry import check_geometry
+    from headrace.stream.app import App, AppTable, ControlTable
+    from headrace.stream.data import Data, Published, Versioned
+    from headrace.stream.stream import Stream
+
+_AGGREGATES = (
+    *("collect", "count", "first", "last", "max", "mean", "median", "min", "n_unique", "nth"),
+    *("quantile", "std", "sum", "top_k", "var"),
+)
+_PLACES = {
+    "App": "headrace.stream.app",
+    "AppTable": "headrace.stream.app",
+    "ControlTable": "headrace.stream.app",
+    "Data": "headrace.stream.data",
+    "HeadraceError": "headrace.core.errors",
+    "Published": "headrace.stream.data",
+    "Stream": "headrace.stream.stream",
+    "Versioned": "headrace.stream.data",
+    "run": "headrace.gateway.local",
+    "NotFoundError": "headrace.core.errors",
+    "check_geometry": "headrace.operators.geo.geometry",
+    "event_time": "headrace.core.time",
+    **dict.fromkeys(_AGGREGATES, "headrace.operators.aggregates"),
+    **dict.fromkeys(
+        ("cumulate", "forever", "session", "sliding", "tumbling"), "headrace.operators.assigners"
+    ),
+}
+
+__all__ = [
+    "App",
+    "AppTable",
+    "ControlTable",
+    "Data",
+    "HeadraceError",
+    "NotFoundError",
+    "Published",
+    "Stream",
+    "Versioned",
+    "check_geometry",
+    "collect",
+    "count",
+    "cumulate",
+    "event_time",
+    "first",
+    "forever",
+    "last",
+    "max",
+    "mean",
+    "median",
+    "min",
+    "n_unique",
+    "nth",
+    "quantile",
+    "run",
+    "session",
+    "sliding",
+    "std",
+    "sum",
+    "testing",
+    "top_k",
+    "tumbling",
+    "var",
+]
+
+
+def __getattr__(name: str) -> _Any:
+    if name == "testing":
+        return _importlib.import_module("headrace.testing")
+    place = _PLACES.get(name)
+    if place is None:
+        raise AttributeError(f"module 'headrace' has no attribute {name!r}")
+    value = getattr(_importlib.import_module(place), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
