@@ -1,0 +1,1 @@
+"""Wire formats, one file each: payload bytes to frames and back."""

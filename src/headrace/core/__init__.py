@@ -1,0 +1,1 @@
+"""The vocabulary: time, schema, component, protocols, errors, registry, settings. No I/O."""
