@@ -1,0 +1,1 @@
+"""The fluent API: builds a plan, runs nothing."""

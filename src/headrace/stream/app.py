@@ -1,0 +1,381 @@
+"""App: what an application declares; `plan()` is all of it as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+import polars as pl
+from pydantic import BaseModel
+
+from headrace.core.errors import ConfigError, PlanError, SchemaError
+from headrace.core.schema import RowSchema
+from headrace.core.time import TIME_DTYPE, Duration, duration
+from headrace.operators.table import Table
+from headrace.plan.check import check
+from headrace.plan.graph import (
+    CHANGES,
+    DEAD,
+    ControlTableDecl,
+    OutputDecl,
+    Overflow,
+    Plan,
+    Ref,
+    Start,
+    TableDecl,
+    TopicDecl,
+)
+from headrace.stream.graph_builder import GraphBuilder
+from headrace.stream.stream import Stream, TimeColumn
+from headrace.stream.surface import Surface
+from headrace.stream.views import source_name
+
+Columns = str | Sequence[str]
+SchemaLike = Mapping[str, Any] | pl.Schema | type[BaseModel] | RowSchema
+
+
+@dataclass(frozen=True)
+class ControlTable:
+    """A table changed through the API; operators that take one see its changes at once."""
+
+    app: App
+    decl: ControlTableDecl
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.decl.name
+
+    @property
+    def stream(self) -> Stream:
+        """Its changes, for an operator's control port."""
+        return Stream(
+            self.app.graph, Ref(f"control:{self.decl.name}"), self.decl.schema.columns, None
+        )
+
+
+@dataclass(frozen=True)
+class AppTable:
+    """A table kept by the application: the latest row per key."""
+
+    app: App
+    decl: TableDecl
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.decl.name
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A Python function that takes a topic's rows; run by the role connect."""
+
+    name: str
+    topic: str
+    fn: Callable[..., Any]
+    batch: int
+    concurrency: int
+    attempts: int
+
+
+class App(Surface):
+    """An application: topics, streams, outputs, tables, and the surface its users see.
+
+    Args:
+        name: Letters, digits, `-` and `_`; names the engine and its files.
+        title: Shown on the dashboard; the name by default.
+        version: The application's own version.
+
+    Example:
+        >>> import headrace as hr
+        >>> app = hr.App("shop")
+        >>> orders = app.topic(
+        ...     "orders",
+        ...     schema={"order": pl.String, "time": pl.Datetime("us", "UTC"), "euro": pl.Float64},
+        ...     time="time",
+        ... )
+        >>> _ = app.output("large", orders.filter(pl.col("euro") > 100))
+        >>> [output.name for output in app.plan().outputs]
+        ['large']
+    """
+
+    def __init__(self, name: str, *, title: str = "", version: str = "0.1.0") -> None:
+        if not name.replace("-", "").replace("_", "").isalnum():
+            raise ConfigError(f"{name!r} cannot name an application: use letters, digits, - and _")
+        super().__init__()
+        self.name = name
+        self.title = title or name
+        self.version = version
+        self.graph = GraphBuilder()
+        self.handlers: list[Handler] = []
+        self._topics: dict[str, TopicDecl] = {}
+        self._control_tables: dict[str, ControlTableDecl] = {}
+        self._outputs: dict[str, OutputDecl] = {}
+        self._tables: dict[str, TableDecl] = {}
+
+    def topic(  # noqa: PLR0913 - a topic has that many properties
+        self,
+        name: str,
+        schema: SchemaLike,
+        *,
+        time: str,
+        key: Columns = (),
+        delay: Duration = "0s",
+        idle_after: Duration = "30s",
+        max_ahead: Duration = "5m",
+        partitions: int = 1,
+        start: Start = "earliest",
+        retention: Duration | None = None,
+        retention_bytes: int | None = None,
+        archive: bool = False,
+        id: str | None = None,  # noqa: A002 - the word of the contract
+        id_within: Duration | None = None,
+        overflow: Overflow = "block",
+        max_rows: int | None = None,
+        time_unit: Literal["s", "ms", "us", "ns"] | None = None,
+        aliases: Mapping[str, str] | None = None,
+        description: str = "",
+    ) -> Stream:
+        """Declare an input topic and return its rows as a stream.
+
+        Args:
+            name: Unique among topics, tables, outputs and control tables.
+            schema: A Polars schema, or a pydantic model whose constraints become checks.
+            time: The event-time column, `Datetime("us", "UTC")`.
+            key: Column(s) that may not be null.
+            delay: How long after its event time a row may normally arrive; sets the watermark.
+            idle_after: Silence after which the topic no longer holds back others.
+            max_ahead: Rows further than this beyond the clock are dead letters.
+            partitions: Partitions each writing process adds.
+            start: Where an app that never read this topic begins.
+            retention: Age above which rows may go once nobody needs them.
+            retention_bytes: Size above which the oldest rows may go.
+            archive: Write rows to Parquet before they go.
+            id: Column that identifies a row; repeats within `id_within` are dropped.
+            id_within: How long an id is remembered, in event time; needed with `id`.
+            overflow: What happens when `max_rows` rows wait to be read.
+            max_rows: Bound for `overflow`.
+            time_unit: Unit of times given as numbers.
+            aliases: Further names accepted for columns, {outside name: column}.
+            description: Shown in the API's documentation.
+
+        Raises:
+            ConfigError: The declaration contradicts itself; the message says where.
+        """
+        self._claim(name)
+        rows = RowSchema.of(schema, time_unit=time_unit, aliases=aliases)
+        columns = rows.columns
+        keys = _names(key)
+        for column in (time, *keys, *([id] if id else [])):
+            if column not in columns:
+                raise SchemaError(
+                    f"topic {name!r} has no column {column!r}",
+                    hint=f"it has {', '.join(columns)}",
+                )
+        if columns[time] != TIME_DTYPE:
+            raise SchemaError(
+                f"time column {time!r} of topic {name!r} is {columns[time]}",
+                hint='declare it as pl.Datetime("us", "UTC")',
+            )
+        if (id is None) != (id_within is None):
+            raise ConfigError(
+                f"topic {name!r}: id and id_within go together",
+                hint='e.g. id="event_id", id_within="1h"',
+            )
+        if overflow != "block" and max_rows is None:
+            raise ConfigError(f"topic {name!r}: overflow={overflow!r} needs max_rows=")
+        self._topics[name] = TopicDecl(
+            name=name,
+            schema=rows,
+            time=time,
+            key=keys,
+            delay=duration(delay),
+            idle_after=duration(idle_after),
+            max_ahead=duration(max_ahead),
+            partitions=partitions,
+            start=start,
+            retention=_optional(retention),
+            retention_bytes=retention_bytes,
+            archive=archive,
+            id=id,
+            id_within=_optional(id_within),
+            overflow=overflow,
+            max_rows=max_rows,
+            time_unit=time_unit,
+            description=description,
+        )
+        stream = Stream(self.graph, Ref(f"topic:{name}"), columns, TimeColumn(time))
+        if id is not None and id_within is not None:
+            stream = stream.dedup(id, within=id_within, order="arrival", name=f"{name}.id")
+        return stream
+
+    def control_table(
+        self, name: str, schema: SchemaLike, *, key: Columns, description: str = ""
+    ) -> ControlTable:
+        """Declare a table that the API changes while the application runs."""
+        self._claim(name)
+        rows = RowSchema.of(schema)
+        keys = _names(key)
+        for column in keys:
+            if column not in rows.columns:
+                raise SchemaError(
+                    f"control table {name!r} has no column {column!r}",
+                    hint=f"it has {', '.join(rows.columns)}",
+                )
+        decl = ControlTableDecl(name, rows, keys, description)
+        self._control_tables[name] = decl
+        return ControlTable(self, decl)
+
+    def output(  # noqa: PLR0913 - a topic has that many properties
+        self,
+        name: str,
+        stream: Stream,
+        *,
+        key: Columns = (),
+        partitions: int = 1,
+        retention: Duration | None = None,
+        retention_bytes: int | None = None,
+        archive: bool = False,
+        description: str = "",
+    ) -> Stream:
+        """Write a stream to a topic and return that topic as a stream.
+
+        A stream without its time column gets one called `event_time`.
+        """
+        self._own(stream)
+        self._claim(name)
+        schema, time = stream.schema, stream.time
+        if time is None or time.column not in schema:
+            schema = pl.Schema({**schema, "event_time": TIME_DTYPE})
+            time = TimeColumn("event_time")
+        self._outputs[name] = OutputDecl(
+            name=name,
+            source=stream.ref,
+            schema=schema,
+            time=time.column,
+            time_shift_us=time.shift_us,
+            key=_names(key),
+            partitions=partitions,
+            retention=_optional(retention),
+            retention_bytes=retention_bytes,
+            archive=archive,
+            description=description,
+        )
+        return Stream(self.graph, Ref(f"topic:{name}"), schema, time)
+
+    def table(
+        self,
+        name: str,
+        stream: Stream,
+        *,
+        key: Columns,
+        ttl: Duration | None = None,
+        delete: pl.Expr | None = None,
+        description: str = "",
+    ) -> AppTable:
+        """Keep the row with the newest event time per key.
+
+        Args:
+            name: Unique; read at `GET /tables/<name>`.
+            stream: The rows.
+            key: Column(s) that identify a row.
+            ttl: Keys not changed for this long disappear.
+            delete: Rows for which this holds delete their key.
+            description: Shown in the API's documentation.
+        """
+        self._own(stream)
+        self._claim(name)
+        operator = Table(key=_names(key), ttl=_optional(ttl), delete=delete, name=f"table:{name}")
+        kept = stream.then(operator, time=stream.time)
+        self._tables[name] = TableDecl(
+            name=name,
+            source=kept.ref,
+            schema=stream.schema,
+            key=_names(key),
+            ttl=_optional(ttl),
+            description=description,
+        )
+        return AppTable(self, self._tables[name])
+
+    def on(
+        self,
+        topic: Stream | str,
+        fn: Callable[..., Any],
+        *,
+        batch: int = 1000,
+        concurrency: int = 1,
+        attempts: int = 5,
+        name: str | None = None,
+    ) -> None:
+        """Call a function with a topic's new rows: a sink with a cursor of its own.
+
+        Args:
+            topic: What `app.topic` or `app.output` returned, or its name.
+            fn: `fn(frame)`, sync or async; called at least once for every row, in order within a
+                partition. What it raises is tried again, then dead-lettered.
+            batch: Most rows per call.
+            concurrency: Calls under way at once, over different partitions.
+            attempts: Calls for one batch before its rows become dead letters.
+            name: Identity of the cursor; the function's name by default.
+
+        Raises:
+            ConfigError: The name is taken, or the numbers are not positive.
+        """
+        handler = name or fn.__name__
+        if batch < 1 or concurrency < 1 or attempts < 1:
+            raise ConfigError("batch, concurrency and attempts must be at least 1")
+        if any(other.name == handler for other in self.handlers):
+            raise ConfigError(f"handler {handler!r} is declared twice", hint="give it a name=")
+        self.handlers.append(Handler(handler, source_name(topic), fn, batch, concurrency, attempts))
+
+    def plan(self) -> Plan:
+        """Return everything declared so far as a plan; streams nobody uses are left out.
+
+        Raises:
+            PlanError: Nothing is declared that could run, or the whole does not fit together.
+        """
+        if not self._topics:
+            raise PlanError(
+                f"application {self.name!r} declares no topic",
+                hint='begin with app.topic("name", schema={...}, time="time")',
+            )
+        sources = [output.source for output in self._outputs.values()]
+        sources += [table.source for table in self._tables.values()]
+        plan = Plan(
+            app=self.name,
+            topics=tuple(self._topics.values()),
+            control_tables=tuple(self._control_tables.values()),
+            nodes=self.graph.needed(tuple(sources)),
+            outputs=tuple(self._outputs.values()),
+            tables=tuple(self._tables.values()),
+        )
+        check(plan)
+        return plan
+
+    def _claim(self, name: str) -> None:
+        if not name or "/" in name or name.startswith(".") or name.endswith((CHANGES, DEAD)):
+            raise ConfigError(
+                f"{name!r} cannot name a topic or table",
+                hint=f"use letters, digits, - _ and . ; {CHANGES} and {DEAD} endings are ours",
+            )
+        for kind in (self._topics, self._control_tables, self._outputs, self._tables):
+            if name in kind:
+                raise ConfigError(
+                    f"{name!r} is declared twice",
+                    hint="topics, outputs, tables and control tables share one namespace",
+                )
+
+    def _own(self, stream: Stream) -> None:
+        if stream.graph is not self.graph:
+            raise PlanError("the stream belongs to another application")
+
+
+def _names(value: Columns) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _optional(value: Duration | None) -> timedelta | None:
+    return None if value is None else duration(value)

@@ -1,0 +1,420 @@
+"""Stream: an immutable handle on one port of the plan, with a method per operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Literal, Protocol
+
+import polars as pl
+
+from headrace.core.component import Component
+from headrace.core.errors import PlanError
+from headrace.core.protocols import LATE, Operator
+from headrace.core.time import TIME_DTYPE, Duration, duration
+from headrace.operators.aggregates import as_aggregate
+from headrace.operators.assigners import Assigner, Forever, Session
+from headrace.operators.columns import column_names
+from headrace.operators.explode import Explode
+from headrace.operators.filter import Filter
+from headrace.operators.geofence import POSITIONS, Geofence
+from headrace.operators.project import Drop, Rename, Select, WithColumns
+from headrace.operators.split import Split
+from headrace.operators.union import Union
+from headrace.operators.unnest import Unnest
+from headrace.operators.window import Window
+from headrace.plan.graph import Ref
+from headrace.stream.graph_builder import GraphBuilder
+
+Columns = str | pl.Expr | Sequence[str | pl.Expr]
+Aggregation = Component | pl.Expr
+Order = Literal["event", "arrival"]
+FrameFunction = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+class HasStream(Protocol):
+    """A control table: something whose changes are a stream."""
+
+    @property
+    def stream(self) -> Stream:
+        """Its changes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TimeColumn:
+    """The visible column that, plus a constant, is the event time."""
+
+    column: str
+    shift_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Rows that flow from one port of a step to whoever reads them.
+
+    Streams are made by `app.topic` and by their own methods, never directly. They are immutable:
+    every method returns another stream, and using one twice runs its steps once.
+
+    Attributes:
+        graph: The application's steps.
+        ref: The port the rows leave from.
+        schema: Their columns. Event time travels beside them, see `headrace.event_time`.
+        time: The column that shows the event time, None where it was dropped.
+    """
+
+    graph: GraphBuilder
+    ref: Ref
+    schema: pl.Schema
+    time: TimeColumn | None
+
+    # -- ports ------------------------------------------------------------------------------
+
+    @property
+    def late(self) -> Stream:
+        """The rows that came too late for the step this stream comes from; empty where none."""
+        return self._port(LATE)
+
+    def then(self, operator: Operator, *others: Stream, time: TimeColumn | None) -> Stream:
+        """Add a step over this stream and `others`; return its main port.
+
+        Args:
+            operator: What to do; any registered operator, a plug-in's too.
+            others: Further inputs, in the order of the operator's ports.
+            time: The column that shows the event time of the result.
+
+        Raises:
+            PlanError: The operator does not fit its inputs; the message says where.
+        """
+        inputs = ((self.ref, self.schema), *((other.ref, other.schema) for other in others))
+        node = self.graph.add(operator, inputs)
+        schema = node.output_schemas[operator.outputs()[0]]
+        kept = time if time is not None and time.column in schema else None
+        return Stream(self.graph, Ref(node.id, operator.outputs()[0]), schema, kept)
+
+    def _port(self, port: str) -> Stream:
+        node = self.graph.nodes.get(self.ref.node)
+        if node is None or port not in node.output_schemas:
+            return self.filter(pl.lit(value=False))
+        schema = node.output_schemas[port]
+        time = self.time if self.time is not None and self.time.column in schema else None
+        if port == LATE:
+            time = self._input_time(schema)
+        return Stream(self.graph, Ref(node.id, port), schema, time)
+
+    def _input_time(self, schema: pl.Schema) -> TimeColumn | None:
+        """Late rows are input rows: their time column is the one their step was given."""
+        known = self.graph.times.get(self.ref.node)
+        return known if known is not None and known.column in schema else None
+
+    # -- row by row -------------------------------------------------------------------------
+
+    def filter(self, *predicates: pl.Expr, name: str | None = None) -> Stream:
+        """Keep the rows for which all `predicates` hold; null counts as no.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> dives = app.topic(
+            ...     "dives",
+            ...     {"time": pl.Datetime("us", "UTC"), "depth_m": pl.Float64},
+            ...     time="time",
+            ... )
+            >>> dives.filter(pl.col("depth_m") > 200).schema.names()
+            ['time', 'depth_m']
+        """
+        if not predicates:
+            raise PlanError("filter() needs a condition", hint='e.g. pl.col("depth_m") > 200')
+        predicate = predicates[0]
+        for another in predicates[1:]:
+            predicate = predicate & another
+        return self._then(Filter(predicate=predicate, name=name))
+
+    def select(self, *columns: str | pl.Expr, **named: pl.Expr) -> Stream:
+        """Keep and compute columns, row by row."""
+        return self._then(Select(columns=_expressions(columns, named)))
+
+    def with_columns(self, *columns: pl.Expr, **named: pl.Expr) -> Stream:
+        """Add or replace columns, row by row."""
+        made = _expressions(columns, named)
+        result = self._then(WithColumns(columns=made))
+        if self.time is not None and self.time.column in _made_names(made):
+            return replace(result, time=None)
+        return result
+
+    def drop(self, *columns: str | pl.Expr, name: str | None = None) -> Stream:
+        """Leave columns out; the event time stays, whatever is dropped."""
+        return self._then(Drop(columns=columns, name=name))
+
+    def rename(self, mapping: Mapping[str, str], *, name: str | None = None) -> Stream:
+        """Give columns other names, {old: new}."""
+        time = self.time
+        if time is not None and time.column in mapping:
+            time = TimeColumn(mapping[time.column], time.shift_us)
+        return self.then(Rename(mapping=dict(mapping), name=name), time=time)
+
+    def explode(self, *columns: str | pl.Expr, name: str | None = None) -> Stream:
+        """Give each element of list columns a row of its own."""
+        return self._then(Explode(columns=columns, name=name))
+
+    def unnest(self, *columns: str | pl.Expr, name: str | None = None) -> Stream:
+        """Put the fields of struct columns in their place."""
+        return self._then(Unnest(columns=columns, name=name))
+
+    def map_batches(
+        self,
+        fn: FrameFunction,
+        schema: Mapping[str, Any] | pl.Schema,
+        *,
+        pure: bool = True,
+        name: str | None = None,
+    ) -> Stream:
+        """Apply an importable function that works row by row to each batch.
+
+        Args:
+            fn: Takes a frame and returns as many rows with `schema`, in the same order.
+            schema: Columns it returns.
+            pure: Whether the same rows always give the same answer; otherwise the answers are
+                recorded in the journal, and replay takes them from there.
+            name: Identity of the step.
+        """
+        from headrace.operators.map_batches import MapBatches, MapBatchesRecorded
+
+        kind = MapBatches if pure else MapBatchesRecorded
+        return self._then(kind(fn=fn, returns=pl.Schema(schema), name=name))
+
+    def split(self, predicate: pl.Expr, *, name: str | None = None) -> tuple[Stream, Stream]:
+        """Return two streams: the rows for which `predicate` holds, and the rest."""
+        yes = self._then(Split(predicate=predicate, name=name))
+        return yes, Stream(self.graph, Ref(yes.ref.node, "no"), yes.schema, yes.time)
+
+    def union(self, *others: Stream, name: str | None = None) -> Stream:
+        """Return the rows of this stream and of `others`, which have the same columns."""
+        same = all(other.time == self.time for other in others)
+        return self.then(Union(name=name), *others, time=self.time if same else None)
+
+    def with_time(self, column: str, *, delay: Duration = "0s", name: str | None = None) -> Stream:
+        """Take another column as event time; rows may then be `delay` behind the watermark."""
+        from headrace.operators.with_time import WithTime
+
+        if self.schema.get(column) != TIME_DTYPE:
+            raise PlanError(
+                f"{column!r} cannot be the event time: it is {self.schema.get(column)}",
+                hint='it must be a pl.Datetime("us", "UTC") column',
+            )
+        operator = WithTime(column=column, delay=duration(delay), name=name)
+        return self.then(operator, time=TimeColumn(column))
+
+    def in_order(self, *, name: str | None = None) -> Stream:
+        """Let rows wait for the watermark and leave in (event time, position) order."""
+        from headrace.operators.in_order import InOrder
+
+        return self._then(InOrder(name=name))
+
+    # -- with state -------------------------------------------------------------------------
+
+    def window(
+        self,
+        assigner: Assigner,
+        by: Columns | None = None,
+        *,
+        lateness: Duration = timedelta(0),
+        emit: Literal["close", "update"] = "close",
+        every: Duration | None = None,
+        name: str | None = None,
+    ) -> Windowed:
+        """Group rows by window and key; `.agg(...)` or `.apply(...)` says what comes out.
+
+        Args:
+            assigner: `hr.tumbling("5m")`, `hr.sliding("5m", every="1m")`, `hr.session("30s")`, …
+            by: Key columns; None makes one group.
+            lateness: How long after its end a window still takes rows.
+            emit: `close`: one row when the watermark reaches the end. `update`: changed windows
+                as they grow, the last with `is_final`.
+            every: With `update`, at most one row per window in such a stretch of the step clock.
+            name: Identity of the state.
+        """
+        return Windowed(
+            self,
+            {
+                "assigner": assigner,
+                "by": column_names(by),
+                "lateness": duration(lateness),
+                "emit": emit,
+                "every": None if every is None else duration(every),
+                "name": name,
+            },
+        )
+
+    def rolling(
+        self,
+        span: Duration | None = None,
+        *,
+        rows: int | None = None,
+        by: Columns | None = None,
+        order: Order = "event",
+        name: str | None = None,
+        **more: Any,
+    ) -> Rolled:
+        """Aggregate, for each row, what came before it: `span` of event time, or `rows` rows."""
+        parameters = {"by": column_names(by), "order": order, "name": name, **more}
+        if span is not None:
+            parameters["over"] = duration(span)
+        if rows is not None:
+            parameters["rows"] = rows
+        return Rolled(self, parameters)
+
+    def dedup(
+        self,
+        by: Columns,
+        *,
+        within: Duration,
+        order: Order = "event",
+        name: str | None = None,
+    ) -> Stream:
+        """Keep the first row of each key within a stretch of event time."""
+        from headrace.operators.dedup import Dedup
+
+        operator = Dedup(by=column_names(by), within=duration(within), order=order, name=name)
+        return self._then(operator)
+
+    def geofence(  # noqa: PLR0913 - the words of the contract
+        self,
+        zones: HasStream | Mapping[str, Any] | str,
+        *,
+        by: Columns,
+        lon: str = "longitude",
+        lat: str = "latitude",
+        depth: str | None = None,
+        detect: Sequence[str] = ("enter", "exit"),
+        min_dwell: Duration | None = None,
+        border_m: float = 0.0,
+        order: Order = "event",
+        attributes: Sequence[str] = (),
+        forget: Duration = "24h",
+        name: str | None = None,
+    ) -> Fenced:
+        """Follow vehicles through zones; see `headrace.operators.geofence.Geofence`.
+
+        Args:
+            zones: A control table, or a GeoJSON FeatureCollection.
+            by: Columns that identify a vehicle.
+            lon: Longitude column, degrees.
+            lat: Latitude column, degrees.
+            depth: Depth column, metres.
+            detect: Events to report.
+            min_dwell: How long a visit lasts before it is reported.
+            border_m: How far outside a visit goes on.
+            order: `event` waits for the watermark, `arrival` judges at once.
+            attributes: Zone columns to carry along.
+            forget: A vehicle silent for longer begins anew.
+            name: Identity of the state.
+        """
+        parameters: dict[str, Any] = {
+            "by": column_names(by),
+            "lon": lon,
+            "lat": lat,
+            "depth": depth,
+            "detect": tuple(detect),
+            "min_dwell": None if min_dwell is None else duration(min_dwell),
+            "border_m": border_m,
+            "order": order,
+            "attributes": tuple(attributes),
+            "forget": duration(forget),
+            "name": name,
+        }
+        if isinstance(zones, str | Mapping):
+            main = self._then(Geofence(zones=zones, **parameters))
+        else:
+            main = self._then(Geofence(**parameters), zones.stream)
+        return Fenced(main.graph, main.ref, main.schema, main.time)
+
+    # -- inside -----------------------------------------------------------------------------
+
+    def _then(self, operator: Operator, *others: Stream) -> Stream:
+        result = self.then(operator, *others, time=self.time)
+        self.graph.times[result.ref.node] = self.time
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced(Stream):
+    """The events of a geofence, and beside them every position."""
+
+    @property
+    def positions(self) -> Stream:
+        """Every judged position once, with its events as the list column `fences`."""
+        return self._port(POSITIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Windowed:
+    """Rows grouped by window and key."""
+
+    stream: Stream
+    parameters: Mapping[str, Any]
+
+    def agg(self, **aggregates: Aggregation) -> Stream:
+        """Give one row per window and key: the key, `window_start`, `window_end`, the aggregates.
+
+        Plain Polars expressions are evaluated over the collected rows when the window closes.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> dives = app.topic(
+            ...     "dives",
+            ...     {"auv": pl.String, "time": pl.Datetime("us", "UTC"), "depth_m": pl.Float64},
+            ...     time="time",
+            ... )
+            >>> deepest = dives.window(hr.tumbling("5m"), by="auv").agg(depth_m=hr.max("depth_m"))
+            >>> deepest.schema.names()
+            ['auv', 'window_start', 'window_end', 'depth_m']
+        """
+        if not aggregates:
+            raise PlanError("agg() needs an aggregate", hint="e.g. agg(rows=hr.count())")
+        named = tuple((name, as_aggregate(value)) for name, value in aggregates.items())
+        return self._end(Window(aggregates=named, **self.parameters))
+
+    def apply(self, fn: FrameFunction, schema: Mapping[str, Any] | pl.Schema) -> Stream:
+        """Call `fn(frame) -> frame` once per closed window and key; `schema` is what it returns."""
+        from headrace.operators.window_apply import WindowApply
+
+        parameters = {k: v for k, v in self.parameters.items() if k not in ("emit", "every")}
+        return self._end(WindowApply(fn=fn, returns=pl.Schema(schema), **parameters))
+
+    def _end(self, operator: Operator) -> Stream:
+        assigner = self.parameters["assigner"]
+        shift = 0 if isinstance(assigner, Session) else -1
+        # forever() has no end; its event time is the newest row's, which no column shows.
+        time = None if isinstance(assigner, Forever) else TimeColumn("window_end", shift)
+        result = self.stream.then(operator, time=time)
+        self.stream.graph.times[result.ref.node] = self.stream.time
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Rolled:
+    """Rows with what came before them."""
+
+    stream: Stream
+    parameters: Mapping[str, Any]
+
+    def agg(self, **aggregates: Aggregation) -> Stream:
+        """Give each input row with the aggregates over its stretch."""
+        from headrace.operators.rolling import Rolling
+
+        named = tuple((name, as_aggregate(value)) for name, value in aggregates.items())
+        return self.stream._then(Rolling(aggregates=named, **self.parameters))  # noqa: SLF001 - its other half
+
+
+def _expressions(
+    columns: Sequence[str | pl.Expr], named: Mapping[str, pl.Expr]
+) -> tuple[pl.Expr, ...]:
+    given = [pl.col(column) if isinstance(column, str) else column for column in columns]
+    return (*given, *(expr.alias(name) for name, expr in named.items()))
+
+
+def _made_names(expressions: Sequence[pl.Expr]) -> set[str]:
+    return {expr.meta.output_name(raise_if_undetermined=False) or "" for expr in expressions}
