@@ -1,0 +1,1 @@
+"""Operators, one file each: pure, columnar, deterministic."""

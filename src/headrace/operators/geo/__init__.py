@@ -1,0 +1,1 @@
+"""Places on the globe: GeoJSON shapes and an index that finds which of them hold a point."""

@@ -1,0 +1,1 @@
+"""Keyed state: declared tables, checkpoints, drift checks."""
