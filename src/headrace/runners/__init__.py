@@ -1,0 +1,1 @@
+"""Runners: what turns a plan into work."""

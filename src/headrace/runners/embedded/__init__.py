@@ -1,0 +1,1 @@
+"""The embedded runner: one machine, one log, exactly-once by journal and replay."""
