@@ -1,0 +1,1 @@
+"""HTTP, WebSocket and the dashboard in front of the log; knows no operator."""
