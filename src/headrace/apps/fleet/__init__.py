@@ -1,0 +1,1 @@
+"""fleet: compliance of autonomous underwater vehicles with zones."""
