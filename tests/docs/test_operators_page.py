@@ -1,0 +1,49 @@
+"""The operators page: its example runs, and it names every operator, assigner and aggregate."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from headrace import testing
+from headrace.core.registry import kinds
+from headrace.operators import assigners
+from headrace.operators.aggregates import AGGREGATES
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "operators.md").read_text()
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def test_the_example_counts_the_deep_rows_of_each_minute() -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(compile(code, "operators.md", "exec"), names)  # noqa: S102 - our own text
+    dives = pl.DataFrame(
+        {
+            "auv": "a",
+            "time": [NOON + timedelta(seconds=seconds) for seconds in (0, 30, 59, 60)],
+            "depth_m": [100.0, 250.0, 350.0, 450.0],
+        },
+        schema_overrides={"time": pl.Datetime("us", "UTC")},
+    )
+
+    outputs = testing.run(names["app"], {"dives": dives})
+
+    assert outputs["deep"]["depth_m"].to_list() == [250.0, 350.0, 450.0]
+    columns = ("readings", "deep", "spread_m")
+    assert outputs["per_minute"].select(columns).rows() == [(3, 2, 250.0), (1, 1, 0.0)]
+    assert outputs["per_minute"]["p95_m"].to_list() == pytest.approx([250.0, 450.0], rel=0.01)
+    assert outputs["latest"]["depth_m"].to_list() == [450.0]
+
+
+def test_every_operator_assigner_and_aggregate_is_described() -> None:
+    assert [kind for kind in kinds("headrace.operators") if f"`{kind}`" not in PAGE] == []
+    makers = [one.kind for one in vars(assigners).values() if hasattr(one, "kind")]
+    named = [kind for kind in makers if isinstance(kind, str)]
+    assert len(named) >= 5
+    assert [kind for kind in named if f"| `hr.{kind}(" not in PAGE] == []
+    spoken = set(AGGREGATES) - {"expression"}
+    assert sorted(kind for kind in spoken if f"`hr.{kind}" not in PAGE) == []

@@ -1,0 +1,1 @@
+"""What a person does with the dashboard, in a real browser on a real demonstration."""
