@@ -143,7 +143,10 @@ class _TableTask(Task):
             old = self._held.expire(CHANGED, clock - self._ttl)
             live = old.filter(~pl.col(DELETED))
             if live.height:
-                yield MAIN, self._changes(live.with_columns(pl.lit(value=True).alias(DELETED)))
+                # It happens now: who follows the changes has left the row's own time behind.
+                now = pl.max_horizontal(pl.col(EVENT_TIME), pl.lit(self._tables.watermark))
+                gone = live.with_columns(pl.lit(value=True).alias(DELETED), now)
+                yield MAIN, self._changes(gone)
         if self._delete is not None and (self._ttl is None or self._forget < self._ttl):
             tombs = self._held.frame().filter(
                 pl.col(DELETED) & (pl.col(CHANGED) < clock - self._forget)

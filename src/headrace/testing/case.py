@@ -19,8 +19,13 @@ Oracle = Callable[..., Mapping[str, pl.DataFrame]]
 
 
 def _gaps() -> st.SearchStrategy[int]:
-    """Return gaps that meet each other, whole seconds and their edges."""
-    return st.sampled_from([0, 0, 1, 999_999, 1_000_000]) | st.integers(0, 5_000_000)
+    """Return gaps that meet each other, whole seconds and their edges, and pass the delay.
+
+    Listed, not drawn from a range: hypothesis prefers the numbers that loaded code names, nearly
+    all of them far below a second, and event time would hardly move.
+    """
+    listed = [0, 0, 1, 999_999, 1_000_000, 2_500_001, 4_999_999, 5_000_000, 11_000_000]
+    return st.sampled_from(listed)
 
 
 @dataclass(frozen=True)
