@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import polars as pl
 from hypothesis import strategies as st
 
-from headrace.core.protocols import Operator
+from headrace.core.protocols import Operator, TableSpec
 from headrace.core.time import Duration, micros
 
 UNIQUE: Final = st.just(None)
@@ -96,6 +97,17 @@ class Case:
     def schemas(self) -> tuple[pl.Schema, ...]:
         """The visible columns of the inputs."""
         return tuple(spec.schema for spec in self.inputs)
+
+    # Asked of the operator once: it checks its plan each time, which takes longer than a run.
+    @cached_property
+    def declared(self) -> Mapping[str, pl.Schema]:
+        """The visible columns of each output port."""
+        return self.operator.output_schema(*self.schemas)
+
+    @cached_property
+    def state(self) -> tuple[TableSpec, ...]:
+        """The tables that the operator keeps."""
+        return self.operator.tables(*self.schemas)
 
     @property
     def data_ports(self) -> tuple[int, ...]:

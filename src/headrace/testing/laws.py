@@ -143,7 +143,7 @@ def schema(case: Case, data: st.DataObject) -> None:
     """What leaves has exactly the declared columns, and the hidden ones beside them."""
     solo = run(case, _any_steps(case, data))
     ports = case.operator.outputs()
-    declared = case.operator.output_schema(*case.schemas)
+    declared = case.declared
     _require(set(declared) == set(ports), f"ports {ports}, but schemas of {list(declared)}")
     for one in solo.emitted:
         _require(one.port in ports, f"rows left by {one.port!r}, declared are {ports}")
@@ -188,7 +188,7 @@ def applies(case: Case, law: str) -> bool:
         case "disorder":
             return operator.meaning() in ("rows", "changelog")
         case "shard":
-            stateless = not operator.tables(*case.schemas)
+            stateless = not case.state
             return operator.meaning() != "step" and (
                 stateless or (operator.parallel and bool(operator.key_columns()))
             )

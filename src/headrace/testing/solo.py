@@ -110,16 +110,15 @@ class Solo:
 
     def outputs(self) -> dict[str, pl.DataFrame]:
         """Return everything that left, by port, in order; ports without rows are empty."""
-        schemas = self.case.operator.output_schema(*self.case.schemas)
         answer = {}
         for port in self.case.operator.outputs():
             frames = [one.frame for one in self.emitted if one.port == port]
-            nothing = with_hidden(schemas[port].to_frame())
+            nothing = with_hidden(self.case.declared[port].to_frame())
             answer[port] = pl.concat([nothing, *frames], how="diagonal")
         return answer
 
     def _new_tables(self) -> StateTables:
-        return StateTables(self.case.operator.tables(*self.case.schemas))
+        return StateTables(self.case.state)
 
     def _open(self) -> Task:
         return self.case.operator.open(self.tables, *self.case.schemas)
