@@ -10,6 +10,7 @@ import polars as pl
 from headrace.core.errors import NotFoundError, SchemaError
 from headrace.core.log import OP, TopicSpec
 from headrace.core.schema import RowSchema
+from headrace.core.time import micros
 from headrace.plan.graph import DEAD, DEAD_SCHEMA, ControlTableDecl, Plan, TableDecl, TopicDecl
 
 Role = Literal["input", "output", "dead", "changes"]
@@ -84,9 +85,7 @@ class Catalog:
                     topic.name,
                     topic.schema.columns,
                     partitions=topic.partitions,
-                    retention_us=None
-                    if retention is None
-                    else int(retention.total_seconds() * 1e6),
+                    retention_us=None if retention is None else micros(retention),
                     retention_bytes=topic.retention_bytes,
                     archive=topic.archive,
                 )

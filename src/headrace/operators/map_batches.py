@@ -38,14 +38,6 @@ def function_from_text(value: Any) -> Any:
         ) from error
 
 
-def is_importable(function: Callable[..., Any]) -> bool:
-    """Return whether another process finds `function` by its name."""
-    try:
-        return function_from_text(function_text(function)) is function
-    except ConfigError:
-        return False
-
-
 FunctionField = Annotated[
     Callable[..., Any],
     BeforeValidator(function_from_text),

@@ -9,7 +9,7 @@ from headrace.core.errors import BugError, ConfigError, DataError, HeadraceError
 from headrace.core.protocols import Operator
 from headrace.operators.explode import Explode
 from headrace.operators.filter import Filter
-from headrace.operators.map_batches import MapBatches, MapBatchesRecorded, is_importable
+from headrace.operators.map_batches import MapBatches, MapBatchesRecorded
 from headrace.operators.project import Drop, Rename, Select, WithColumns
 from headrace.operators.schema_field import dtype_from_text
 from headrace.operators.split import Split
@@ -132,8 +132,6 @@ def test_a_function_that_breaks_its_word_stops_with_the_reason() -> None:
 
 
 def test_functions_are_found_by_name_or_refused() -> None:
-    assert is_importable(doubled)
-    assert not is_importable(lambda rows: rows)
     one = MapBatches(fn=doubled, returns=TWICE)
     again = MapBatches(**one.model_dump(mode="json"))
     assert (again.fn, again.returns) == (doubled, pl.Schema(TWICE))
