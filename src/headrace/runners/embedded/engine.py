@@ -6,7 +6,7 @@ import json
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -23,8 +23,6 @@ from headrace.core.log import (
     Append,
     Commit,
     Log,
-    PartitionInfo,
-    Position,
     Reader,
     TopicPartition,
     TopicSpec,
@@ -39,7 +37,8 @@ from headrace.runners.embedded.intake import read_inputs, reread
 from headrace.runners.embedded.journal import JOURNAL, Record, Slice, decode_record, encode_record
 from headrace.runners.embedded.machine import Machine
 from headrace.runners.embedded.options import EngineOptions, half_of_memory
-from headrace.runners.embedded.recovery import drift_error, fit_state, saved_positions
+from headrace.runners.embedded.positions import Positions
+from headrace.runners.embedded.recovery import drift_error, fit_state
 from headrace.runners.embedded.saver import Moment, Saver
 from headrace.runners.embedded.status import (
     Counters,
@@ -88,13 +87,13 @@ class Engine:
         self._partition = ENGINE_SLOT * PARTITIONS_PER_SLOT
         self._wall = clock or SystemClock()
         self._fingerprint = fingerprint(plan)
-        self._shedding = [topic for topic in plan.topics if topic.overflow == "drop_oldest"]
         self._read = plan.read_topics()
         self._controls = frozenset(table.changes for table in plan.control_tables)
         self.step = 0
         self.epoch = 0
         self.engine_start = 0
-        self.positions: dict[TopicPartition, Position] = {}
+        self.counters = Counters()
+        self.positions = Positions(plan.topics, self.counters)
         self._changes_end: dict[str, int] = {}
         self._clock = StepClock(self._wall)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="commit")
@@ -113,7 +112,6 @@ class Engine:
         self._stop = threading.Event()
         self._unread = 0
         self._last_step = 0
-        self.counters = Counters()
         self.state = "recovering"
         self.error: str | None = None
         self._published_at = 0.0
@@ -208,8 +206,10 @@ class Engine:
 
     def _try_step(self) -> bool:
         infos = self._reader.partitions(self._read)
-        self._discover(infos)
-        self._shed(infos)
+        self.positions.discover(infos, first_step=self.step == 0)
+        if self.options.skip_lost:
+            self.positions.skip_lost(infos)
+        self.positions.shed(infos)
         fronts = {
             TopicPartition(name, number): progress.front
             for name, topic in self.machine.topics.items()
@@ -252,7 +252,7 @@ class Engine:
         result = self._machine_call(
             lambda: self.machine.step(clock, self.engine_start, inputs), inputs, before
         )
-        self._advance_positions(inputs)
+        self.positions.advance(inputs)
         record = self._record(clock, inputs, result)
         self._last_step = self._wall.now()
         arrivals = [each.arrival_us for each in inputs if each.arrival_us is not None]
@@ -296,11 +296,6 @@ class Engine:
             effects=result.effects,
             digests=result.digests,
         )
-
-    def _advance_positions(self, inputs: list[Input]) -> None:
-        for each in inputs:
-            at = TopicPartition(each.topic, each.partition)
-            self.positions[at] = Position(each.incarnation, each.stop)
 
     def _submit(self, record: Record, result: Result, arrival: int | None = None) -> None:
         """Hand a step to the commit thread; the one before must be durable first."""
@@ -367,7 +362,7 @@ class Engine:
             self.engine_start = clock
         return clock
 
-    # -- topics and positions -----------------------------------------------------------------
+    # -- topics -----------------------------------------------------------------
 
     def _own_topics(self) -> set[str]:
         return {o.name for o in self.plan.outputs} | {t.changes for t in self.plan.tables}
@@ -387,40 +382,6 @@ class Engine:
             self._writer.create(TopicSpec(table.changes, changelog_schema(table)))
         for topic in self.plan.topics:
             self._writer.create(TopicSpec(topic.name + DEAD, DEAD_SCHEMA))
-
-    def _discover(self, infos: Mapping[TopicPartition, PartitionInfo]) -> None:
-        for at, info in infos.items():
-            if at in self.positions:
-                continue
-            latest = any(t.name == at.topic and t.start == "latest" for t in self.plan.topics)
-            first = info.end if latest and self.step == 0 else info.start
-            self.positions[at] = Position(info.incarnation, first)
-        if self.options.skip_lost:
-            for at, info in infos.items():
-                place = self.positions[at]
-                lost = place.incarnation not in ("", info.incarnation)
-                if lost or not info.start <= place.offset <= info.end:
-                    _log.warning("engine.skipped_lost", topic=at.topic, partition=at.partition)
-                    self.counters.skipped += max(0, info.start - place.offset)
-                    self.positions[at] = Position(info.incarnation, info.start)
-
-    def _shed(self, infos: Mapping[TopicPartition, PartitionInfo]) -> None:
-        """Pass over the oldest rows of topics that declare `overflow="drop_oldest"`.
-
-        The record's slices begin where reading goes on, so replay passes over the same rows.
-        """
-        for topic in self._shedding:
-            ours = {at: info for at, info in infos.items() if at.topic == topic.name}
-            unread = sum(info.end - self.positions[at].offset for at, info in ours.items())
-            excess = unread - (topic.max_rows or 0)
-            for at, info in sorted(ours.items()):
-                place = self.positions[at]
-                gone = min(max(excess, 0), info.end - place.offset)
-                if gone:
-                    self.positions[at] = Position(place.incarnation, place.offset + gone)
-                    dropped = self.counters.dropped
-                    dropped[topic.name] = dropped.get(topic.name, 0) + gone
-                    excess -= gone
 
     # -- checkpoints and recovery -------------------------------------------------------------
 
@@ -493,7 +454,7 @@ class Engine:
         )
         self.machine.restore(store.load(checkpoint, specs))
         self.step = checkpoint.step + 1
-        self.positions = saved_positions(checkpoint)
+        self.positions.load(checkpoint)
         self._changes_end = dict(checkpoint.manifest["extra"]["changes_end"])
 
     def _replay(self, record: Record) -> None:
@@ -512,7 +473,7 @@ class Engine:
         result = self.machine.step(record.clock, record.engine_start, inputs, replay=record)
         if result.digests != record.digests:
             self._drifted(record, result)
-        self._advance_positions(inputs)
+        self.positions.advance(inputs)
         for output in result.outputs:
             end = self._changes_end.get(output.topic, 0)
             self._changes_end[output.topic] = end + output.frame.height

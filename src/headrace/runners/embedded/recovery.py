@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from headrace.core.errors import DriftError, StateError
-from headrace.core.log import Position, TopicPartition
 from headrace.core.protocols import TableSpec
 from headrace.runners.embedded.checkpoint import Checkpoint
 from headrace.runners.embedded.journal import Record
 from headrace.runners.embedded.step import Result
-
-
-def saved_positions(checkpoint: Checkpoint) -> dict[TopicPartition, Position]:
-    """Return the input positions as of a checkpoint."""
-    return {
-        TopicPartition(topic, partition): Position(incarnation, offset)
-        for topic, partition, incarnation, offset in checkpoint.manifest["extra"]["positions"]
-    }
 
 
 def fit_state(

@@ -14,7 +14,7 @@ from headrace.core.log import Position, TopicPartition, Writer
 from headrace.plan.graph import Plan
 from headrace.runners.embedded.checkpoint import KEEP, Checkpoint, CheckpointStore
 from headrace.runners.embedded.journal import JOURNAL
-from headrace.runners.embedded.recovery import saved_positions
+from headrace.runners.embedded.positions import saved_positions
 from headrace.runners.embedded.step import Snapshot
 from headrace.runners.embedded.tables import write_table_snapshots
 
