@@ -36,6 +36,7 @@ def test_the_example_counts_the_deep_rows_of_each_minute() -> None:
     columns = ("readings", "deep", "spread_m")
     assert outputs["per_minute"].select(columns).rows() == [(3, 2, 250.0), (1, 1, 0.0)]
     assert outputs["per_minute"]["p95_m"].to_list() == pytest.approx([250.0, 450.0], rel=0.01)
+    assert outputs["so_far_today"]["deepest_m"].to_list() == [450.0] * 12
     assert outputs["latest"]["depth_m"].to_list() == [450.0]
 
 

@@ -213,7 +213,7 @@ CASES = [
     case("two keys", tumbling("10s"), PLAIN, by=("k", "j")),
     case("sliding", SLIDING, {**PLAIN, "last": ORDERED["last"]}, shown=True),
     case("sliding exact", SLIDING, {"exact": SPREAD["exact"]}, shown=True),
-    case("cumulate", cumulate("12s", every="4s"), PLAIN, shown=True),
+    case("cumulate", cumulate("12s", every="4s", offset="1s"), PLAIN, shown=True),
     case("lateness", tumbling("10s"), PLAIN, lateness=duration("8s")),
     case("sliding lateness", SLIDING, PLAIN, lateness=duration("3s"), shown=True),
     case("updates", tumbling("10s"), PLAIN, emit="update"),

@@ -148,7 +148,10 @@ class Cumulate(Sliced):
     @model_validator(mode="after")
     def _check_steps(self) -> Cumulate:
         if self.size % self.every != timedelta(0):
-            raise PlanError("size must be a multiple of every in cumulate()")
+            raise PlanError(
+                "size must be a multiple of every in cumulate()",
+                hint='e.g. cumulate("1h", every="5m")',
+            )
         return self
 
     def start(self, ends: pl.Expr) -> pl.Expr:
@@ -227,7 +230,36 @@ def sliding(size: Duration, *, every: Duration, offset: Duration = timedelta(0))
 
 
 def cumulate(size: Duration, *, every: Duration, offset: Duration = timedelta(0)) -> Cumulate:
-    """Grow windows from a shared start by `every` up to `size`."""
+    """Grow windows from a shared start by `every` up to `size`.
+
+    A row at 12:07 counts in [12:00, 12:10), [12:00, 12:20), … of `cumulate("1h", every="10m")`.
+
+    Args:
+        size: Length of the last window of a start; a multiple of `every`.
+        every: By how much each window is longer than the one before it.
+        offset: Shift of the starts, which otherwise lie on multiples of `size` since the epoch,
+            on Mondays where it is whole weeks.
+
+    Raises:
+        PlanError: `size` is no multiple of `every`, or holds more than 512 of them.
+
+    Cost: one partial aggregate per key and `every`, merged once per window.
+
+    Example:
+        >>> import headrace as hr
+        >>> app = hr.App("doc")
+        >>> sales = app.topic(
+        ...     "sales", {"time": pl.Datetime("us", "UTC"), "euro": pl.Float64}, time="time"
+        ... )
+        >>> today = sales.window(cumulate("1d", every="12h")).agg(euro=hr.sum("euro"))
+        >>> _ = app.output("today", today)
+        >>> rows = pl.DataFrame({"time": [1, 13], "euro": [5.0, 7.0]}).with_columns(
+        ...     (pl.col("time") * 3_600_000_000).cast(pl.Datetime("us", "UTC"))
+        ... )
+        >>> answer = hr.testing.run(app, {"sales": rows})["today"]
+        >>> answer.select(pl.col("window_start", "window_end").dt.day(), "euro").rows()
+        [(1, 1, 5.0), (1, 2, 12.0)]
+    """
     return Cumulate(size=duration(size), every=duration(every), offset=duration(offset))
 
 
