@@ -279,6 +279,54 @@ class Stream:
         operator = Dedup(by=column_names(by), within=duration(within), order=order, name=name)
         return self._then(operator)
 
+    def fill(
+        self,
+        *,
+        every: Duration,
+        by: Columns | None = None,
+        value: Literal["null", "last", "linear"] = "null",
+        max_gap: Duration | None = None,
+        name: str | None = None,
+    ) -> Stream:
+        """Add the rows that each key's series lacks, marked `is_filled`, in event-time order.
+
+        Args:
+            every: Distance between the rows of a series.
+            by: Key columns; None makes one series.
+            value: What stands in the other columns: nothing, the row before the gap, or numbers
+                on the line between the rows around it.
+            max_gap: Longer gaps stay as they are; by default 100 times `every`. What follows
+                waits that long for rows that may still be added.
+            name: Identity of the state.
+
+        Raises:
+            PlanError: A column is missing, or the gap would become more than 100 000 rows.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> readings = app.topic(
+            ...     "readings",
+            ...     {"time": pl.Datetime("us", "UTC"), "celsius": pl.Float64},
+            ...     time="time",
+            ... )
+            >>> _ = app.output("steady", readings.fill(every="1s", value="linear"))
+            >>> rows = pl.DataFrame({"time": [0, 2_000_000], "celsius": [7.0, 8.0]}).cast(
+            ...     {"time": pl.Datetime("us", "UTC")}
+            ... )
+            >>> hr.testing.run(app, {"readings": rows})["steady"].drop("time").rows()
+            [(7.0, False), (7.5, True), (8.0, False)]
+        """
+        from headrace.operators.fill import Fill
+
+        shown = (
+            {} if self.time is None else {"time": self.time.column, "shift_us": self.time.shift_us}
+        )
+        parameters = {"by": column_names(by), "value": value, "name": name, **shown}
+        if max_gap is not None:
+            parameters["max_gap"] = duration(max_gap)
+        return self._then(Fill(every=duration(every), **parameters))
+
     def geofence(  # noqa: PLR0913 - the words of the contract
         self,
         zones: HasStream | Mapping[str, Any] | str,

@@ -71,6 +71,32 @@ def test_rows_split_and_united_deduplicated_rolled_and_ordered(cuts: dict[str, A
     assert outputs["sessions"]["n"].to_list() == [100, 100]
 
 
+@pytest.mark.parametrize("cuts", CUTS)
+def test_windows_without_rows_are_filled_and_never_late_downstream(cuts: dict[str, Any]) -> None:
+    app, rows = application()
+    sparse = rows.filter(pl.col("v") == 0, pl.col("k") == "a")
+    counts = sparse.window(hr.tumbling("10s"), by="k").agg(n=hr.count())
+    filled = counts.fill(every="10s", by="k", value="null", max_gap="1m")
+    minutes = filled.window(hr.tumbling("1m"), by="k").agg(windows=hr.count(), found=hr.count("n"))
+    app.output("filled", filled)
+    app.output("minutes", minutes)
+    app.output("late", minutes.late)
+
+    outputs = testing.run(app, {"rows": ROWS}, **cuts)
+
+    steps = outputs["filled"]["window_end"].sort().diff().drop_nulls()
+    assert set(steps) == {timedelta(seconds=10)}
+    assert outputs["minutes"]["windows"].to_list()[1:-1] == [6] * (outputs["minutes"].height - 2)
+    assert outputs["minutes"]["found"].sum() == sparse_windows()
+    assert outputs["late"].height == 0
+
+
+def sparse_windows() -> int:
+    """Return how many ten seconds hold a row of the filtered stream."""
+    sparse = ROWS.filter(pl.col("v") == 0, pl.col("k") == "a")
+    return sparse["time"].dt.truncate("10s").n_unique()
+
+
 def test_what_looks_at_other_rows_is_refused_where_it_is_written() -> None:
     _, rows = application()
     with pytest.raises(PlanError, match=r"use rolling\(\), window\(\) or join_asof\(\)"):
