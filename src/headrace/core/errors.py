@@ -107,6 +107,13 @@ class NotFoundError(DataError):
     code = "HR204"
 
 
+class CheckFailedError(HeadraceError):
+    """A row fails a quality gate that was told to stop the engine."""
+
+    code = "HR207"
+    blame = "data"
+
+
 class OutsideError(HeadraceError):
     """A system outside headrace failed."""
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import polars as pl
 
 from headrace.core.component import Component
 from headrace.core.errors import PlanError
 from headrace.core.protocols import LATE, Operator
-from headrace.core.time import TIME_DTYPE, Duration, duration
+from headrace.core.time import TIME_DTYPE, Duration, duration, positive_duration
 from headrace.operators.aggregates import as_aggregate
 from headrace.operators.assigners import Assigner, Forever, Session
 from headrace.operators.columns import column_names
@@ -26,6 +26,9 @@ from headrace.operators.unnest import Unnest
 from headrace.operators.window import Window
 from headrace.plan.graph import Ref
 from headrace.stream.graph_builder import GraphBuilder
+
+if TYPE_CHECKING:
+    from headrace.stream.checked import Checked
 
 Columns = str | pl.Expr | Sequence[str | pl.Expr]
 Aggregation = Component | pl.Expr
@@ -205,6 +208,54 @@ class Stream:
             )
         operator = WithTime(column=column, delay=duration(delay), name=name)
         return self.then(operator, time=TimeColumn(column))
+
+    def check(
+        self,
+        name: str,
+        predicate: pl.Expr,
+        *,
+        action: Literal["quarantine", "alert", "stop"] = "quarantine",
+        every: Duration = "1m",
+    ) -> Checked:
+        """Let only the rows pass for which `predicate` holds; null counts as no.
+
+        The result has `.quarantine`, the other rows; `.results`, counts per `every`; `.alerts`.
+        A gate after `window` judges windows: rates of missing values, numbers of rows.
+
+        Args:
+            name: Names the gate in its results.
+            predicate: A condition on one row.
+            action: `quarantine` puts the other rows aside. `alert` does too, and `.alerts` has
+                the results with such rows. `stop` ends the engine before the step that holds one.
+            every: Event time over which results are counted.
+
+        Raises:
+            PlanError: The condition is no row-wise Boolean.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> utc = pl.Datetime("us", "UTC")
+            >>> dives = app.topic("dives", {"time": utc, "depth_m": pl.Float64}, time="time")
+            >>> sane = dives.check("depth", pl.col("depth_m").is_between(0, 11_000))
+            >>> _ = app.output("sane", sane)
+            >>> _ = app.output("odd", sane.quarantine)
+            >>> _ = app.output("quality", sane.results)
+            >>> rows = pl.DataFrame({"time": [0, 1, 2], "depth_m": [5.0, -3.0, None]}).cast(
+            ...     {"time": utc}
+            ... )
+            >>> outputs = hr.testing.run(app, {"dives": rows})
+            >>> outputs["odd"]["depth_m"].to_list()
+            [-3.0, None]
+            >>> outputs["quality"].select("check", "rows", "failed").rows()
+            [('depth', 3, 2)]
+        """
+        from headrace.operators.check import Check
+        from headrace.stream.checked import Checked
+
+        length = positive_duration(every, "every")
+        main = self._then(Check(gate=name, predicate=predicate, action=action))
+        return Checked(main.graph, main.ref, main.schema, main.time, length, action)
 
     def in_order(self, *, name: str | None = None) -> Stream:
         """Let rows wait for the watermark and leave in (event time, position) order."""
