@@ -16,6 +16,12 @@ from headrace.core.time import BEGINNING
 MAIN = "main"
 LATE = "late"
 
+
+def is_late(port: str) -> bool:
+    """Whether an output port carries rows that came too late: `late`, `late_right` and so on."""
+    return port.startswith(LATE)
+
+
 Out = tuple[str, pl.DataFrame]
 """A port name and the rows that leave by it."""
 

@@ -21,11 +21,13 @@ class GraphBuilder:
 
     Attributes:
         times: The time column each node was given, by node id: late rows still have it.
+        right_times: The same of the second input, where late rows of both leave apart.
     """
 
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
         self.times: dict[str, TimeColumn | None] = {}
+        self.right_times: dict[str, TimeColumn | None] = {}
 
     def add(self, operator: Operator, inputs: tuple[tuple[Ref, pl.Schema], ...]) -> Node:
         """Return the node for `operator` over `inputs`; the same step twice is one node.

@@ -114,8 +114,3 @@ class Case:
         """The inputs that carry data rows rather than control changes."""
         controls = self.operator.control_ports
         return tuple(port for port in range(len(self.inputs)) if port not in controls)
-
-
-def is_late(port: str) -> bool:
-    """Whether an output port carries rows that came too late."""
-    return port.startswith("late")

@@ -75,6 +75,7 @@ def test_a_topic_without_rows_is_unknown_once_it_is_idle() -> None:
 
     assert progress.reached(29 * SECOND, engine_start=0) == BEGINNING
     assert progress.reached(30 * SECOND, engine_start=0) is None
+    assert progress.due_at(1, 5 * SECOND, engine_start=0) == 30 * SECOND
 
 
 def test_silence_is_due_when_it_really_brings_the_watermark_there() -> None:

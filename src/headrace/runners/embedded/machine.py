@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from headrace.core.log import OP
-from headrace.core.protocols import LATE, Out, TableSpec
+from headrace.core.protocols import Out, TableSpec, is_late
 from headrace.core.time import (
     BEGINNING,
     END_OF_TIME,
@@ -267,7 +267,7 @@ class Machine:
                 chunk = frame if frame.height <= CHUNK else frame.slice(start, CHUNK)
                 out, bad, poison = unit.process(chunk.rechunk(), port, result, recorded)
                 if bad is not None and poison is not None:
-                    topic = self._source_topics.get(unit.node.id) or self.plan.topics[0].name
+                    topic = self._source_topic(unit.node.inputs[port])
                     reason = f"{unit.node.id}: {poison.reason}"
                     result.add_letters(topic, dead_letters(bad, topic, reason, self.clock))
                 self._emit(unit, out, flow, result)
@@ -276,25 +276,35 @@ class Machine:
         for port, frame in out:
             if frame.is_empty():
                 continue
-            if port == LATE:
+            if is_late(port):
                 result.late[unit.node.id] = result.late.get(unit.node.id, 0) + frame.height
             ref = Ref(unit.node.id, port)
             if ref in self._consumed:
                 flow.setdefault(ref, []).append(frame)
 
     def _input_watermark(self, unit: Unit, engine_start: int) -> int:
-        known = []
-        for port, ref in enumerate(unit.node.inputs):
-            if port in unit.controls:
-                continue
-            kind, _, name = ref.node.partition(":")
-            if kind == "topic":
-                reached = self.topics[name].reached(self.clock, engine_start)
-                if reached is not None:
-                    known.append(reached)
-            else:
-                known.append(self._units[ref.node].out_watermark)
+        known = self._inputs_reached(unit, engine_start)
         return max(unit.tables.watermark, min(known)) if known else unit.tables.watermark
+
+    def _inputs_reached(self, unit: Unit, engine_start: int) -> list[int]:
+        reached = [
+            self._reached(ref, engine_start)
+            for port, ref in enumerate(unit.node.inputs)
+            if port not in unit.controls
+        ]
+        return [watermark for watermark in reached if watermark is not None]
+
+    def _reached(self, ref: Ref, engine_start: int) -> int | None:
+        """Return the watermark behind `ref`; None while nothing is known of it because all the
+        topics it comes from are idle and never had a row: such an input holds nothing back.
+        """
+        kind, _, name = ref.node.partition(":")
+        if kind == "topic":
+            return self.topics[name].reached(self.clock, engine_start)
+        source = self._units[ref.node]
+        if source.out_watermark == BEGINNING and not self._inputs_reached(source, engine_start):
+            return None
+        return source.out_watermark
 
     def _silence_due(self, unit: Unit, event_time_us: int, engine_start: int) -> int | None:
         """Return when silence alone brings this unit's watermark to `event_time_us`."""
@@ -350,8 +360,14 @@ class Machine:
             self.topics[name].watermark if kind == "topic" else self._units[ref.node].out_watermark
         )
 
+    def _source_topic(self, ref: Ref) -> str:
+        """Return the topic for dead letters of rows that came through `ref`."""
+        kind, _, name = ref.node.partition(":")
+        topic = name if kind == "topic" else self._source_topics.get(ref.node)
+        return topic if topic in self._decls else self.plan.topics[0].name
+
     def _first_source_topics(self) -> dict[str, str]:
-        """Map each node to the topic that its rows came from, for its dead letters."""
+        """Map each node to the topic that its rows, or those of its first input, came from."""
         source: dict[str, str] = {}
         for node in self.plan.nodes:
             for port, ref in enumerate(node.inputs):
@@ -359,8 +375,7 @@ class Machine:
                     continue
                 kind, _, name = ref.node.partition(":")
                 source.setdefault(node.id, name if kind == "topic" else source.get(ref.node, ""))
-        declared = {topic.name for topic in self.plan.topics}
-        return {node: topic for node, topic in source.items() if topic in declared}
+        return source
 
 
 def _control_rows(frame: pl.DataFrame, first: int, clock: int) -> pl.DataFrame:

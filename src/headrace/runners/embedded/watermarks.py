@@ -87,7 +87,7 @@ class TopicProgress:
     def due_at(self, event_time: int, clock: int, engine_start: int) -> int | None:
         """Return the step clock at which silence alone brings the watermark to `event_time`.
 
-        None when rows must come first: something unread, or no row ever.
+        None when rows must come first, as something is unread.
         """
         silences = sorted(
             (
@@ -106,7 +106,8 @@ class TopicProgress:
                 return max(silent, clock)
         fronts = [p for p in self.partitions.values() if p.front != BEGINNING]
         if not fronts:
-            return None
+            # Once idle, a topic that never had a row holds nothing back.
+            return max([clock, *(silent for silent, _, _ in silences)])
         front = max(p.front for p in fronts)
         last = max(p.last_row_clock for p in fronts if p.last_row_clock is not None)
         pace = event_time + self.delay - front + max(last, engine_start)
