@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+import headrace as hr
 from headrace import testing
 from headrace.core.registry import kinds
 from headrace.operators import assigners
@@ -17,15 +18,22 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "operators.md").read_text
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def test_the_example_counts_the_deep_rows_of_each_minute() -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    names: dict[str, Any] = {}
+def example(words: str) -> dict[str, Any]:
+    """Run the page's one example that has these words, and return what it defines."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    (code,) = [block for block in blocks if words in block]
+    names: dict[str, Any] = {"hr": hr, "pl": pl}
     exec(compile(code, "operators.md", "exec"), names)  # noqa: S102 - our own text
+    return names
+
+
+def test_the_example_counts_the_deep_rows_of_each_minute() -> None:
+    names = example('hr.App("dives")')
     dives = pl.DataFrame(
         {
             "auv": "a",
-            "time": [NOON + timedelta(seconds=seconds) for seconds in (0, 30, 59, 120, 130)],
-            "depth_m": [100.0, 250.0, 350.0, 450.0, -1.0],
+            "time": [NOON + timedelta(seconds=seconds) for seconds in (0, 30, 59, 120)],
+            "depth_m": [100.0, 250.0, 350.0, 450.0],
         },
         schema_overrides={"time": pl.Datetime("us", "UTC")},
     )
@@ -36,8 +44,6 @@ def test_the_example_counts_the_deep_rows_of_each_minute() -> None:
     columns = ("readings", "deep", "spread_m")
     assert outputs["per_minute"].select(columns).rows() == [(3, 2, 250.0), (1, 1, 0.0)]
     assert outputs["per_minute"]["p95_m"].to_list() == pytest.approx([250.0, 450.0], rel=0.01)
-    assert outputs["impossible"]["depth_m"].to_list() == [-1.0]
-    assert outputs["quality"].select("rows", "failed").rows() == [(3, 0), (2, 1)]
     assert outputs["every_minute"].select("readings", "is_filled").rows() == [
         (3, False),
         (3, True),
@@ -45,6 +51,21 @@ def test_the_example_counts_the_deep_rows_of_each_minute() -> None:
     ]
     assert outputs["so_far_today"]["deepest_m"].to_list() == [450.0] * 12
     assert outputs["latest"]["depth_m"].to_list() == [450.0]
+
+
+def test_the_example_finds_what_was_paid_in_time() -> None:
+    app = example('hr.App("shop")')["app"]
+    utc = pl.Datetime("us", "UTC")
+    hour = timedelta(hours=1)
+    orders = {"order": [1, 2, 3], "time": [NOON] * 3, "euro": [10.0, 20.0, 30.0]}
+    late = [NOON + hour, NOON + hour, NOON + hour + timedelta(microseconds=1)]
+    payments = {"order": [1, 2, 3], "time": late, "paid": [10.0, 19.0, 30.0]}
+    frames = {"orders": pl.DataFrame(orders), "payments": pl.DataFrame(payments)}
+
+    outputs = testing.run(app, {name: rows.cast({"time": utc}) for name, rows in frames.items()})
+
+    found = outputs["paid"].select("order", "paid").sort("order").rows()
+    assert found == [(1, 10.0), (2, None), (3, None)]
 
 
 def test_every_operator_assigner_and_aggregate_is_described() -> None:

@@ -19,6 +19,8 @@ from headrace.operators.columns import column_names
 from headrace.operators.explode import Explode
 from headrace.operators.filter import Filter
 from headrace.operators.geofence import POSITIONS, Geofence
+from headrace.operators.join import How
+from headrace.operators.joined_columns import LATE_RIGHT
 from headrace.operators.project import Drop, Rename, Select, WithColumns
 from headrace.operators.split import Split
 from headrace.operators.union import Union
@@ -103,13 +105,10 @@ class Stream:
         schema = node.output_schemas[port]
         time = self.time if self.time is not None and self.time.column in schema else None
         if port == LATE:
-            time = self._input_time(schema)
+            time = _shown(self.graph.times.get(self.ref.node), schema)
+        elif port == LATE_RIGHT:
+            time = _shown(self.graph.right_times.get(self.ref.node), schema)
         return Stream(self.graph, Ref(node.id, port), schema, time)
-
-    def _input_time(self, schema: pl.Schema) -> TimeColumn | None:
-        """Late rows are input rows: their time column is the one their step was given."""
-        known = self.graph.times.get(self.ref.node)
-        return known if known is not None and known.column in schema else None
 
     # -- row by row -------------------------------------------------------------------------
 
@@ -378,6 +377,58 @@ class Stream:
             parameters["max_gap"] = duration(max_gap)
         return self._then(Fill(every=duration(every), **parameters))
 
+    def join(
+        self,
+        other: Stream,
+        *,
+        on: Columns | Mapping[str, str] | None = None,
+        within: tuple[Duration, Duration],
+        how: How = "inner",
+        where: pl.Expr | None = None,
+        suffix: str = "_right",
+        name: str | None = None,
+    ) -> Joined:
+        """Pair rows with those of `other` that have the same key and lie close in event time.
+
+        Args:
+            other: The right side.
+            on: Key columns; {left: right} where names differ, None for all with all.
+            within: Least and greatest time of the right row minus time of the left row.
+            how: `inner`, `left`, `right`, `outer`: pairs, and rows of that side without one.
+                `semi`, `anti`: left rows that have a match, or none.
+            where: Further condition on a pair, over both sides' columns.
+            suffix: Added to right columns whose name the left side has too.
+            name: Identity of the state.
+
+        Raises:
+            PlanError: The bounds are the wrong way round, or keys or columns do not fit.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> times = {"time": pl.Datetime("us", "UTC")}
+            >>> orders = app.topic("orders", {"order": pl.Int64, **times}, time="time")
+            >>> paid = app.topic("paid", {"order": pl.Int64, **times}, time="time")
+            >>> orders.join(paid, on="order", within=("0s", "1h"), how="left").schema.names()
+            ['order', 'time', 'time_right']
+        """
+        from headrace.operators.join import Join
+
+        operator = Join(
+            on=on,
+            within=tuple(duration(bound) for bound in within),
+            how=how,
+            where=where,
+            suffix=suffix,
+            name=name,
+        )
+        theirs = None
+        if other.time is not None and how not in ("semi", "anti"):
+            columns = operator.columns(self.schema, other.schema)
+            theirs = TimeColumn(columns.name_of(other.time.column), other.time.shift_us)
+        time = {"left": self.time, "right": theirs, None: None}[operator.time_side()]
+        return self._beside(other, operator, time)
+
     def geofence(  # noqa: PLR0913 - the words of the contract
         self,
         zones: HasStream | Mapping[str, Any] | str,
@@ -431,10 +482,27 @@ class Stream:
 
     # -- inside -----------------------------------------------------------------------------
 
+    def _beside(self, other: Stream, operator: Operator, time: TimeColumn | None) -> Joined:
+        """Add a step over this stream and `other` that has late rows of both."""
+        main = self.then(operator, other, time=time)
+        self.graph.times[main.ref.node] = self.time
+        self.graph.right_times[main.ref.node] = other.time
+        return Joined(main.graph, main.ref, main.schema, main.time)
+
     def _then(self, operator: Operator, *others: Stream) -> Stream:
         result = self.then(operator, *others, time=self.time)
         self.graph.times[result.ref.node] = self.time
         return result
+
+
+@dataclass(frozen=True, slots=True)
+class Joined(Stream):
+    """The result of a join."""
+
+    @property
+    def late_right(self) -> Stream:
+        """The rows of the right side that came too late; those of the left are `late`."""
+        return self._port(LATE_RIGHT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -513,6 +581,11 @@ def _expressions(
 ) -> tuple[pl.Expr, ...]:
     given = [pl.col(column) if isinstance(column, str) else column for column in columns]
     return (*given, *(expr.alias(name) for name, expr in named.items()))
+
+
+def _shown(time: TimeColumn | None, schema: pl.Schema) -> TimeColumn | None:
+    """Late rows are input rows: their time column is the one their step was given."""
+    return time if time is not None and time.column in schema else None
 
 
 def _made_names(expressions: Sequence[pl.Expr]) -> set[str]:
