@@ -32,8 +32,8 @@ def test_the_example_counts_the_deep_rows_of_each_minute() -> None:
     dives = pl.DataFrame(
         {
             "auv": "a",
-            "time": [NOON + timedelta(seconds=seconds) for seconds in (0, 30, 59, 120)],
-            "depth_m": [100.0, 250.0, 350.0, 450.0],
+            "time": [NOON + timedelta(seconds=seconds) for seconds in (0, 30, 59, 120, 130)],
+            "depth_m": [100.0, 250.0, 350.0, 450.0, -1.0],
         },
         schema_overrides={"time": pl.Datetime("us", "UTC")},
     )
@@ -44,6 +44,8 @@ def test_the_example_counts_the_deep_rows_of_each_minute() -> None:
     columns = ("readings", "deep", "spread_m")
     assert outputs["per_minute"].select(columns).rows() == [(3, 2, 250.0), (1, 1, 0.0)]
     assert outputs["per_minute"]["p95_m"].to_list() == pytest.approx([250.0, 450.0], rel=0.01)
+    assert outputs["impossible"]["depth_m"].to_list() == [-1.0]
+    assert outputs["quality"].select("rows", "failed").rows() == [(3, 0), (2, 1)]
     assert outputs["every_minute"].select("readings", "is_filled").rows() == [
         (3, False),
         (3, True),
