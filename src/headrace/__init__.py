@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headrace.core.errors import HeadraceError, NotFoundError
     from headrace.core.time import event_time
     from headrace.gateway.local import run
+    from headrace.operators import charts as chart
     from headrace.operators.aggregates import (
         collect,
         count,
@@ -64,6 +65,8 @@ _PLACES = {
     ),
 }
 
+_MODULES = {"chart": "headrace.operators.charts", "testing": "headrace.testing"}
+
 __all__ = [
     "App",
     "AppTable",
@@ -74,6 +77,7 @@ __all__ = [
     "Published",
     "Stream",
     "Versioned",
+    "chart",
     "check_geometry",
     "collect",
     "count",
@@ -102,8 +106,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> _Any:
-    if name == "testing":
-        return _importlib.import_module("headrace.testing")
+    if name in _MODULES:
+        return _importlib.import_module(_MODULES[name])
     place = _PLACES.get(name)
     if place is None:
         raise AttributeError(f"module 'headrace' has no attribute {name!r}")

@@ -15,6 +15,7 @@ from headrace.core.protocols import LATE, Operator
 from headrace.core.time import TIME_DTYPE, Duration, duration, positive_duration
 from headrace.operators.aggregates import as_aggregate
 from headrace.operators.assigners import Assigner, Forever, Session
+from headrace.operators.charts.chart import Chart
 from headrace.operators.columns import column_names
 from headrace.operators.explode import Explode
 from headrace.operators.filter import Filter
@@ -479,6 +480,50 @@ class Stream:
         else:
             main = self._then(Geofence(**parameters), zones.stream)
         return Fenced(main.graph, main.ref, main.schema, main.time)
+
+    def control_chart(
+        self,
+        chart: Chart,
+        value: Columns,
+        by: Columns | None = None,
+        *,
+        forget: Duration = "30d",
+        name: str | None = None,
+    ) -> Stream:
+        """Draw samples into a control chart per key; one row per sample, those of phase I too.
+
+        Args:
+            chart: `hr.chart.xbar(size=5, phase1=25)` and others.
+            value: The measurement; `t2` takes several columns.
+            by: Key columns; None makes one chart.
+            forget: A key silent for longer begins anew, phase I too.
+            name: Identity of the state.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> rings = app.topic(
+            ...     "rings",
+            ...     {"press": pl.String, "time": pl.Datetime("us", "UTC"), "mm": pl.Float64},
+            ...     time="time",
+            ... )
+            >>> drawn = rings.control_chart(hr.chart.xbar(size=5, phase1=25), "mm", by="press")
+            >>> drawn.schema.names()[4:]
+            ['n', 'statistic', 'center', 'sd', 'lcl', 'ucl', 'phase', 'violations']
+        """
+        from headrace.operators.control_chart import ControlChart
+
+        operator = ControlChart(
+            chart=chart,
+            value=column_names(value),
+            by=column_names(by),
+            forget=duration(forget),
+            name=name,
+        )
+        # Phase I leaves when it ends, so no column shows the event time of every row.
+        result = self.then(operator, time=None)
+        self.graph.times[result.ref.node] = self.time
+        return result
 
     # -- inside -----------------------------------------------------------------------------
 

@@ -1,0 +1,32 @@
+"""The charts of `stream.control_chart(...)`: `hr.chart.xbar(size=5, phase1=25)` and so on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, PlainSerializer
+
+from headrace.operators.charts.chart import Capability, Chart, dump_chart, read_chart
+from headrace.operators.charts.variables import Individuals, MovingRange, R, S, XBar
+
+xbar = XBar
+r = R
+s = S
+individuals = Individuals
+moving_range = MovingRange
+
+CHARTS: Final[dict[str, type[Chart]]] = {
+    one.kind: one for one in (XBar, R, S, Individuals, MovingRange)
+}
+
+__all__ = ["Capability", "individuals", "moving_range", "r", "s", "xbar"]
+
+
+def _read(value: Any) -> Any:
+    return read_chart(value, CHARTS)
+
+
+ChartField = Annotated[
+    Chart, BeforeValidator(_read), PlainSerializer(dump_chart, return_type=dict[str, Any])
+]
+"""A control chart; what was serialised is read again."""
