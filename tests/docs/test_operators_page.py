@@ -70,6 +70,20 @@ def test_the_example_finds_what_was_paid_in_time() -> None:
     assert found == [(1, 10.0), (2, None), (3, None)]
 
 
+def test_the_example_prices_what_is_not_blocked_as_of_its_time() -> None:
+    app = example('hr.App("sales")')["app"]
+    utc = pl.Datetime("us", "UTC")
+    times = [NOON + timedelta(minutes=minute) for minute in (0, 10, 20, 30)]
+    sold = {"sku": ["a", "a", "b", "a"], "time": times, "pieces": [1, 2, 3, 4]}
+    offers = {"sku": ["a", "a"], "time": [times[1], times[3]], "euro": [1.0, 2.0]}
+    inputs = {"sold": pl.DataFrame(sold), "offers": pl.DataFrame(offers)}
+
+    frames = {name: rows.cast({"time": utc}) for name, rows in inputs.items()}
+    outputs = testing.run(app, {**frames, "blocked": pl.DataFrame({"sku": ["b"]})})
+
+    assert outputs["priced"]["total"].to_list() == [None, 2.0, 8.0]
+
+
 def test_every_operator_assigner_and_aggregate_is_described() -> None:
     assert [kind for kind in kinds("headrace.operators") if f"`{kind}`" not in PAGE] == []
     makers = [one.kind for one in vars(assigners).values() if hasattr(one, "kind")]

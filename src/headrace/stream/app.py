@@ -28,7 +28,7 @@ from headrace.plan.graph import (
     TopicDecl,
 )
 from headrace.stream.graph_builder import GraphBuilder
-from headrace.stream.stream import Stream, TimeColumn
+from headrace.stream.stream import AsOf, Stream, TimeColumn
 from headrace.stream.surface import Surface
 from headrace.stream.views import source_name
 
@@ -55,6 +55,19 @@ class ControlTable:
             self.app.graph, Ref(f"control:{self.decl.name}"), self.decl.schema.columns, None
         )
 
+    def looked_up(self, as_of: AsOf) -> tuple[Stream, Mapping[str, Any]]:
+        """Return its changes and its key, for `Stream.lookup`.
+
+        Raises:
+            PlanError: It was asked for as of event time, which its changes do not have.
+        """
+        if as_of == "event":
+            raise PlanError(
+                f"control table {self.name!r} has no event time",
+                hint='use as_of="now", or send its rows to a topic and keep them with app.table()',
+            )
+        return self.stream, {"key": self.decl.key}
+
 
 @dataclass(frozen=True)
 class AppTable:
@@ -67,6 +80,19 @@ class AppTable:
     def name(self) -> str:
         """Its name."""
         return self.decl.name
+
+    def looked_up(self, as_of: AsOf) -> tuple[Stream, Mapping[str, Any]]:
+        """Return its changes, or as of event time the rows it is kept from, and what a lookup
+        must know of them, for `Stream.lookup`.
+        """
+        graph, source = self.app.graph, self.decl.source
+        node = graph.nodes[source.node]
+        if as_of == "now":
+            changes = Stream(graph, source, node.output_schemas[source.port], None)
+            return changes, {"key": self.decl.key, "lagging": True}
+        rows = Stream(graph, node.inputs[0], self.decl.schema, graph.times.get(node.id))
+        delete = getattr(node.operator, "delete", None)
+        return rows, {"key": self.decl.key, "delete": delete, "valid_for": self.decl.ttl}
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +316,7 @@ class App(Surface):
         self._claim(name)
         operator = Table(key=_names(key), ttl=_optional(ttl), delete=delete, name=f"table:{name}")
         kept = stream.then(operator, time=stream.time)
+        self.graph.times[kept.ref.node] = stream.time
         self._tables[name] = TableDecl(
             name=name,
             source=kept.ref,

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 Columns = str | pl.Expr | Sequence[str | pl.Expr]
 Aggregation = Component | pl.Expr
 Order = Literal["event", "arrival"]
+AsOf = Literal["now", "event"]
 FrameFunction = Callable[[pl.DataFrame], pl.DataFrame]
 
 
@@ -45,6 +46,14 @@ class HasStream(Protocol):
     @property
     def stream(self) -> Stream:
         """Its changes."""
+        ...
+
+
+class LookupTable(Protocol):
+    """A table whose rows can be found by key: a control table, or one kept by the application."""
+
+    def looked_up(self, as_of: AsOf) -> tuple[Stream, Mapping[str, Any]]:
+        """Return what the operator that looks into it reads, and must know of it."""
         ...
 
 
@@ -429,6 +438,60 @@ class Stream:
             theirs = TimeColumn(columns.name_of(other.time.column), other.time.shift_us)
         time = {"left": self.time, "right": theirs, None: None}[operator.time_side()]
         return self._beside(other, operator, time)
+
+    def lookup(
+        self,
+        table: LookupTable,
+        *,
+        on: Columns | Mapping[str, str],
+        as_of: AsOf = "now",
+        many: bool = False,
+        how: Literal["left", "inner", "semi", "anti"] = "left",
+        suffix: str = "_right",
+        name: str | None = None,
+    ) -> Joined:
+        """Put the columns of a table beside each row that names its key.
+
+        Args:
+            table: A control table, or what `app.table` returned.
+            on: The table's key: columns that both have, or {column here: column of the table}.
+            as_of: `now` answers at once, by the table as it is; changes of an application's own
+                table count from the next step on. `event` waits for the watermark and answers by
+                the table as it was at the row's event time; a control table has none. Rows that
+                come too late for that are in `.late` and `.late_right`.
+            many: Give one row per hit, for `on` that is not the whole key; with `now` only.
+            how: `left` keeps rows that find nothing, `inner` drops them; `semi` keeps the rows
+                that find something and adds no columns, `anti` those that find nothing.
+            suffix: Added to the name of a column of the table that is here already.
+            name: Identity of the state.
+
+        Raises:
+            PlanError: A column is missing or of another type, `on` is not the key, or the table
+                has no event time.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> utc = pl.Datetime("us", "UTC")
+            >>> sales = app.topic("sales", {"sku": pl.String, "time": utc}, time="time")
+            >>> prices = {"sku": pl.String, "euro": pl.Float64}
+            >>> priced = sales.lookup(app.control_table("prices", prices, key="sku"), on="sku")
+            >>> priced.schema.names()
+            ['sku', 'time', 'euro']
+        """
+        from headrace.operators.lookup import Lookup
+        from headrace.operators.lookup_event import LookupEvent
+
+        rows, known = table.looked_up(as_of)
+        parameters = {"on": on, "how": how, "suffix": suffix, "name": name, **known}
+        if as_of == "now":
+            return self._beside(rows, Lookup(many=many, **parameters), self.time)
+        if many:
+            raise PlanError(
+                'a lookup as_of="event" finds one row at most',
+                hint='use many=True with as_of="now"',
+            )
+        return self._beside(rows, LookupEvent(**parameters), self.time)
 
     def geofence(  # noqa: PLR0913 - the words of the contract
         self,
