@@ -100,7 +100,6 @@ LAGGING = Lookup(on={"j": "j", "k": "id"}, key=("id", "j"), lagging=True)
 CASES = [
     case("one", on="j", key="j"),
     case("many inner", on="j", key=("id", "j"), many=True, how="inner"),
-    case("many anti", on={"k": "id"}, key="j", many=True, how="anti"),
     case("two keys", on={"k": "id", "j": "j"}, key=("j", "id"), how="semi"),
     Case(LAGGING, (InputSpec(SCHEMA, {"j": KEYS}), CHANGES), name="lagging"),
 ]
