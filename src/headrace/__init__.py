@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     )
     from headrace.operators.assigners import cumulate, forever, session, sliding, tumbling
     from headrace.operators.geo.geometry import check_geometry
+    from headrace.operators.patterns.matched import matched
+    from headrace.operators.patterns.pattern import Pattern
     from headrace.stream.app import App, AppTable, ControlTable
     from headrace.stream.data import Data, Published, Versioned
     from headrace.stream.stream import Stream
@@ -52,6 +54,7 @@ _PLACES = {
     "ControlTable": "headrace.stream.app",
     "Data": "headrace.stream.data",
     "HeadraceError": "headrace.core.errors",
+    "Pattern": "headrace.operators.patterns.pattern",
     "Published": "headrace.stream.data",
     "Stream": "headrace.stream.stream",
     "Versioned": "headrace.stream.data",
@@ -59,6 +62,7 @@ _PLACES = {
     "NotFoundError": "headrace.core.errors",
     "check_geometry": "headrace.operators.geo.geometry",
     "event_time": "headrace.core.time",
+    "matched": "headrace.operators.patterns.matched",
     **dict.fromkeys(_AGGREGATES, "headrace.operators.aggregates"),
     **dict.fromkeys(
         ("cumulate", "forever", "session", "sliding", "tumbling"), "headrace.operators.assigners"
@@ -74,6 +78,7 @@ __all__ = [
     "Data",
     "HeadraceError",
     "NotFoundError",
+    "Pattern",
     "Published",
     "Stream",
     "Versioned",
@@ -86,6 +91,7 @@ __all__ = [
     "first",
     "forever",
     "last",
+    "matched",
     "max",
     "mean",
     "median",

@@ -22,6 +22,7 @@ from headrace.operators.filter import Filter
 from headrace.operators.geofence import POSITIONS, Geofence
 from headrace.operators.join import How
 from headrace.operators.joined_columns import LATE_RIGHT
+from headrace.operators.patterns.pattern import Pattern
 from headrace.operators.project import Drop, Rename, Select, WithColumns
 from headrace.operators.split import Split
 from headrace.operators.union import Union
@@ -492,6 +493,61 @@ class Stream:
                 hint='use many=True with as_of="now"',
             )
         return self._beside(rows, LookupEvent(**parameters), self.time)
+
+    def match(
+        self,
+        pattern: Pattern,
+        *,
+        by: Columns | None = None,
+        skip: Literal["none", "past_last", "to_next"] | tuple[str, str] = "none",
+        measures: Mapping[str, pl.Expr] | None = None,
+        forget: Duration = "24h",
+        name: str | None = None,
+    ) -> Stream:
+        """Give one row per match of a pattern: key, `match_start`, `match_end`, the measures.
+
+        Args:
+            pattern: What to look for, made by `hr.Pattern.begin` and its methods.
+            by: Key columns; None makes one group.
+            skip: Which matches a match rules out: `none`, `past_last`, `to_next`,
+                `("to_first", step)` or `("to_last", step)`.
+            measures: What to say of a match, expressions over `hr.matched(step)`.
+            forget: The longest match where the pattern has no `within`.
+            name: Identity of the state.
+
+        Raises:
+            PlanError: The pattern cannot be found, or does not fit the columns.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> logins = app.topic(
+            ...     "logins",
+            ...     {"user": pl.String, "time": pl.Datetime("us", "UTC"), "kind": pl.String},
+            ...     time="time",
+            ... )
+            >>> pattern = (
+            ...     hr.Pattern.begin("fail", pl.col("kind") == "fail", times=(3, None))
+            ...     .followed_by("ok", pl.col("kind") == "ok")
+            ...     .within("60s")
+            ... )
+            >>> tries = hr.matched("fail").count()
+            >>> logins.match(pattern, by="user", measures={"tries": tries}).schema.names()
+            ['user', 'match_start', 'match_end', 'tries']
+        """
+        from headrace.operators.match import Match
+
+        operator = Match(
+            pattern=pattern,
+            by=column_names(by),
+            skip=skip,
+            measures=tuple((measures or {}).items()),
+            forget=duration(forget),
+            name=name,
+        )
+        result = self.then(operator, time=TimeColumn("match_end"))
+        self.graph.times[result.ref.node] = self.time
+        return result
 
     def geofence(  # noqa: PLR0913 - the words of the contract
         self,
