@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import polars as pl
@@ -356,6 +357,140 @@ def draw_known(samples: list[Sample], trial: list[Sample]) -> list[Shown]:
     ]
 
 
+def totals(sample: Sample) -> tuple[float | None, int]:
+    """Return what was counted and what was inspected."""
+    rows = [(count, size) for count, size in sample.known("count", "size") if size > 0]
+    n = sum(int(size) for _, size in rows)
+    return (sum(count for count, _ in rows) if n else None), n
+
+
+def draw_rates(kind: str) -> Draw:
+    def draw(samples: list[Sample], trial: list[Sample]) -> list[Shown]:
+        counted = sum(totals(s)[0] or 0 for s in trial)
+        inspected = sum(totals(s)[1] for s in trial)
+        rate = counted / inspected if inspected else None
+        return [rate_point(kind, s, rate) for s in samples]
+
+    return draw
+
+
+def rate_point(kind: str, sample: Sample, rate: float | None) -> Shown:
+    total, n = totals(sample)
+    center = sd = error = None
+    if rate is not None and (n or kind != "np"):
+        center = rate * n if kind == "np" else rate
+        sd = math.sqrt(rate) if kind == "u" else None
+    if rate is not None and n:
+        variance = {"p": rate * (1 - rate) / n, "np": n * rate * (1 - rate), "u": rate / n}
+        error = math.sqrt(max(variance[kind], 0))
+        sd = sd if kind == "u" else error
+    top = {"p": 1.0, "np": float(n), "u": None}[kind]
+    statistic = total if kind == "np" or total is None else total / n
+    return point(statistic, center, sd, error, (0, top)) | {"n": float(n) if kind == "u" else n}
+
+
+def draw_c(samples: list[Sample], trial: list[Sample]) -> list[Shown]:
+    counts = [sum(c for (c,) in s.known("count")) if s.known("count") else None for s in samples]
+    known = [c for c, s in zip(counts, samples, strict=True) if s in trial and c is not None]
+    center = mean(known)
+    sd = None if center is None else math.sqrt(center)
+    return [
+        point(c, center, sd, None if c is None else sd, (0, None)) | {"n": len(s.known("count"))}
+        for c, s in zip(counts, samples, strict=True)
+    ]
+
+
+Process = tuple[float | None, float | None, float | None, float | None, int]
+
+
+def process(samples: list[Sample], trial: list[Sample]) -> list[Process]:
+    """Return average, centre, sd, standard error and n of samples of two."""
+    center, sd = mean([x for s in trial for x in xs(s)]), sigma_of_samples(trial, "range")
+    found = []
+    for s in samples:
+        n = len(xs(s))
+        error = None if sd is None or not n else sd / math.sqrt(n)
+        found.append((mean(xs(s)), center, sd, error, n))
+    return found
+
+
+def draw_ewma(samples: list[Sample], trial: list[Sample]) -> list[Shown]:
+    shown = []
+    current: float | None = None
+    for number, (x, center, sd, error, n) in enumerate(process(samples, trial), 1):
+        current = center if number == 1 else current
+        if x is not None and current is not None:
+            current = 0.3 * x + 0.7 * current
+        width = math.sqrt(0.3 / 1.7 * (1 - 0.7 ** (2 * number)))
+        narrow = None if error is None else error * width
+        shown.append(point(None if x is None else current, center, sd, narrow) | {"n": n})
+    return shown
+
+
+def draw_cusum(samples: list[Sample], trial: list[Sample]) -> list[Shown]:
+    shown = []
+    up = down = 0.0
+    for x, center, sd, error, n in process(samples, trial):
+        statistic = None
+        if x is not None and center is not None and error:
+            z = (x - center) / error
+            up, down = max(0, up + z - 0.25), min(0, down + z + 0.25)
+            statistic = up if up >= -down else down
+        limits = {"lcl": None if sd is None else -2.0, "ucl": None if sd is None else 2.0}
+        one = {"statistic": statistic, "center": center, "sd": sd, "error": None, "n": n}
+        shown.append({**one, **limits, "cusum_up": up, "cusum_down": down})
+    return shown
+
+
+def draw_t2(samples: list[Sample], trial: list[Sample]) -> list[Shown]:
+    def pair(sample: Sample) -> tuple[Fraction, Fraction] | None:
+        found = sample.known("x", "y")
+        return (Fraction(found[0][0]), Fraction(found[0][1])) if found else None
+
+    known = [one for one in map(pair, trial) if one is not None]
+    m = len(known)
+    distance = t2_of(known)
+    shown = []
+    for sample in samples:
+        one, ucl = pair(sample), None
+        if m > 3:
+            # Beta(1, b) and F(2, d) have quantiles in closed form.
+            if sample.phase == 1:
+                ucl = (m - 1) ** 2 / m * (1 - 0.1 ** (2 / (m - 3)))
+            else:
+                f = (m - 2) / 2 * (0.1 ** (-2 / (m - 2)) - 1)
+                ucl = 2 * (m + 1) * (m - 1) / (m * (m - 2)) * f
+        shown.append(
+            {
+                **dict.fromkeys(("center", "sd", "error")),
+                "statistic": None if one is None or distance is None else distance(*one),
+                "lcl": None if ucl is None else 0.0,
+                "ucl": ucl,
+                "n": 1 if one else 0,
+            }
+        )
+    return shown
+
+
+def t2_of(known: list[tuple[Fraction, Fraction]]) -> Callable[[Fraction, Fraction], float] | None:
+    """Return T² of a point, in fractions: what has no inverse differs from what nearly has none."""
+    m = len(known)
+    if m < 2:
+        return None
+    mx, my = sum(x for x, _ in known) / m, sum(y for _, y in known) / m
+    a = sum((x - mx) ** 2 for x, _ in known) / (m - 1)
+    b = sum((x - mx) * (y - my) for x, y in known) / (m - 1)
+    d = sum((y - my) ** 2 for _, y in known) / (m - 1)
+    if a * d == b * b:
+        return None
+
+    def distance(x: Fraction, y: Fraction) -> float:
+        u, v = x - mx, y - my
+        return float((u * u * d - 2 * u * v * b + v * v * a) / (a * d - b * b))
+
+    return distance
+
+
 def case(
     name: str,
     chart: Chart,
@@ -387,6 +522,13 @@ CASES = [
         forget=9 * SECOND,
     ),
     case(
+        "u",
+        charts.u(subgroup="batch", size="size", phase1="trial"),
+        draw_rates("u"),
+        value=("count",),
+    ),
+    case("cusum", charts.cusum(size=2, phase1=2, decision=2, shift=0.5), draw_cusum),
+    case(
         "known",
         charts.individuals(center=0.5, sigma=1),
         draw_known,
@@ -401,6 +543,11 @@ FURTHER = [
     case("r", charts.r(size=3, phase1=2), draw_r),
     case("s", charts.s(subgroup="batch", sigma="pooled", phase1=3), draw_s),
     case("individuals", charts.individuals(phase1=4), draw_individuals, forget=5 * SECOND),
+    case("p", charts.p(size="size", phase1=2), draw_rates("p"), value=("count",)),
+    case("np", charts.np(size="size", phase1=3), draw_rates("np"), value=("count",), by=()),
+    case("c", charts.c(phase1=3), draw_c, value=("count",)),
+    case("ewma", charts.ewma(size=2, lam=0.3, phase1=2), draw_ewma),
+    case("t2", charts.t2(phase1=5, confidence=0.9), draw_t2, value=("x", "y"), by=()),
     case("moving range", charts.moving_range(phase1=3), draw_moving_range, by=()),
 ]
 """Charts that differ in formulas alone: tried against their oracle, not under every law."""

@@ -98,6 +98,7 @@ class ControlChart(Operator):
             "phase": pl.Int64(),
             "violations": pl.List(pl.String()),
         }
+        drawn |= dict.fromkeys(self.chart.shows, pl.Float64())
         if self.chart.capability is not None:
             drawn |= dict.fromkeys(CAPABILITY, pl.Float64())
         own = {name: schema[name] for name in (*self.by, *self._label())}

@@ -1,8 +1,10 @@
 """Control charts: published limits, and what is particular to their samples and phases."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import polars as pl
@@ -22,6 +24,9 @@ PUBLISHED: dict[str, tuple[Chart, str]] = {
     "pistonrings-xbar": (charts.xbar(subgroup="sample", size=5, phase1=25), "diameter"),
     "pistonrings-R": (charts.r(subgroup="sample", phase1="trial"), "diameter"),
     "viscosity-I": (charts.individuals(phase1="trial"), "viscosity"),
+    "orangejuice-p": (charts.p(size="size", phase1="trial"), "D"),
+    "circuit-c": (charts.c(phase1="trial"), "x"),
+    "pcmanufact-u": (charts.u(size="size", phase1=20), "x"),
 }
 SCHEMA = pl.Schema({"k": pl.String, "t": pl.Float64, "x": pl.Float64})
 
@@ -52,7 +57,36 @@ def test_the_limits_are_the_published_ones(recorded: Path, name: str) -> None:
 
     for column in ("center", "sd", "lcl", "ucl"):
         assert rows[column].to_list() == pytest.approx([case[column]] * rows.height, rel=1e-5)
-    assert set(rows["phase"].unique()) == {1, 2}
+    assert rows.height == (frame.height if len(frame) < 100 else 40)
+
+
+def test_the_limits_of_a_weighted_average_are_the_published_ones(recorded: Path) -> None:
+    case, frame = published(recorded, "pistonrings-ewma")
+
+    rows = drawn(charts.ewma(subgroup="sample", size=5, phase1=25), frame, "diameter")
+
+    assert rows.select("center", "sd").row(0) == pytest.approx(
+        (case["center"], case["sd"]), rel=1e-5
+    )
+    for number, limits in case["limits"].items():
+        (row,) = rows.filter(number=int(number)).select("lcl", "ucl").rows()
+        assert row == pytest.approx(limits, rel=1e-5)
+
+
+def test_a_boiler_is_judged_by_eight_temperatures_at_once(recorded: Path) -> None:
+    frame = pl.read_csv(recorded / "additive" / "spc" / "boiler.csv")
+
+    rows = drawn(charts.t2(phase1=25), frame, *frame.columns)
+
+    # T² of the rows that gave the covariance add up to (m - 1) p.
+    assert rows["statistic"].sum() == pytest.approx(24 * 8)
+    assert rows.filter(pl.col("statistic") >= 24**2 / 25).is_empty()
+    outside = rows.filter(pl.col("statistic") > pl.col("ucl"))
+    assert outside.height > 0
+    assert (
+        outside["number"].to_list()
+        == rows.filter(pl.col("violations").list.len() > 0)["number"].to_list()
+    )
 
 
 def test_rings_of_the_second_phase_have_shifted(recorded: Path) -> None:
@@ -120,6 +154,56 @@ def test_a_sample_without_values_is_shown_without_a_statistic() -> None:
     ]
 
 
+def test_a_sum_finds_a_shift_that_single_values_hide() -> None:
+    values = [0.0, 0.5, -0.5, 0.0] * 5 + [1.0] * 12
+    rows = pl.DataFrame({"x": values})
+
+    single = drawn(charts.individuals(center=0, sigma=1, rules="we1"), rows, "x")
+    sums = drawn(charts.cusum(center=0, sigma=1), rows, "x")
+
+    assert single["violations"].list.len().sum() == 0
+    assert sums.filter(pl.col("violations").list.len() > 0)["number"][0] == 20 + 11
+    assert sums.select("statistic", "cusum_up", "cusum_down", "ucl").row(-1) == (6.0, 6.0, 0.0, 5.0)
+
+
+def test_confidence_gives_the_quantiles_of_the_distribution_in_question() -> None:
+    three = pl.DataFrame({"x": [1.0, 2.0, 4.0], "size": [50, 50, 50]})
+    q = 0.95
+    inside = NormalDist().inv_cdf(0.975)
+
+    def limits(chart: Chart) -> tuple[float, float]:
+        low, high = drawn(chart, three, "x").select("lcl", "ucl").row(0)
+        return low, high
+
+    mean = charts.xbar(size=3, center=0, sigma=2, confidence=q)
+    assert limits(mean) == pytest.approx((-2 * inside / 3**0.5, 2 * inside / 3**0.5))
+    # Of three values (n - 1) s² is exponential; the range of two is that of |N(0, √2)|.
+    spread = (2 * (-math.log(0.975)) ** 0.5, 2 * (-math.log(0.025)) ** 0.5)
+    assert limits(charts.s(size=3, sigma=2, confidence=q)) == pytest.approx(spread)
+    moved = tuple(2 * 2**0.5 * NormalDist().inv_cdf((1 + p) / 2) for p in (0.025, 0.975))
+    assert limits(charts.r(size=2, sigma=2, confidence=q)) == pytest.approx(moved)
+    assert limits(charts.c(center=20, confidence=q)) == (12, 29)
+    assert limits(charts.u(size="size", center=0.4, confidence=q)) == (12 / 50, 29 / 50)
+    assert limits(charts.np(size=50, center=0.23, confidence=q)) == (6, 18)
+    assert limits(charts.p(size=50, center=0.23, confidence=q)) == (6 / 50, 18 / 50)
+
+
+def test_t2_of_samples_has_the_limits_of_both_phases() -> None:
+    rows = pl.DataFrame({"x": [1.0, 2.0, 3.0, 5.0, 4.0, 1.5], "y": [0.0, 1.0, 0.5, 2.0, 3.0, 0.0]})
+
+    found = drawn(charts.t2(size=2, phase1=2, confidence=0.9), rows, "x", "y")
+
+    # p = 2, m = 2, n = 2: one degree of freedom, and F(2, 1) = ((1 - q)^-2 - 1) / 2.
+    f = (0.1**-2 - 1) / 2
+    assert found["ucl"].to_list() == pytest.approx([2 * 1 * 1 * f] * 2 + [2 * 3 * 1 * f])
+    assert found["lcl"].to_list() == [0.0] * 3
+    # Both samples of phase I lie as far from their mean; S is the mean of rank-one products.
+    s_xx, s_xy, s_yy = (0.5 + 2.0) / 2, (0.5 + 1.5) / 2, (0.5 + 1.125) / 2
+    x, y = 1.5 - 2.75, 0.5 - 0.875
+    t2 = 2 * (x * x * s_yy - 2 * x * y * s_xy + y * y * s_xx) / (s_xx * s_yy - s_xy**2)
+    assert found["statistic"].to_list()[:2] == pytest.approx([t2, t2])
+
+
 def test_the_printed_d2_is_the_computed_one_rounded() -> None:
     assert [d2(n) for n in range(2, 26)] == [round(exact_d2(n), 3) for n in range(2, 26)]
     assert d2(26) == pytest.approx(3.9643, abs=5e-5)
@@ -140,6 +224,15 @@ REFUSED: dict[str, Callable[[], object]] = {
     "two values": lambda: ControlChart(chart=charts.individuals(phase1=25), value=("x", "t")),
     "a phase of text": lambda: drawn(charts.individuals(phase1="k"), SCHEMA.to_frame(), "x"),
     "a value of text": lambda: drawn(charts.individuals(phase1=9), SCHEMA.to_frame(), "k"),
+    "counts of nothing": lambda: charts.p(phase1=25),
+    "a sigma of counts": lambda: charts.c(phase1=25, sigma=1.0),
+    "a capability of counts": lambda: charts.c(phase1=25, capability=(0, 1)),
+    "runs of averages": lambda: charts.ewma(phase1=25, rules="nelson"),
+    "confidence of sums": lambda: charts.cusum(phase1=25, confidence=0.9),
+    "a known covariance": lambda: charts.t2(phase1=25, center=1.0),
+    "sigmas of T2": lambda: charts.t2(phase1=25, nsigmas=2),
+    "one value": lambda: ControlChart(chart=charts.t2(phase1=25), value="x"),
+    "too little for T2": lambda: ControlChart(chart=charts.t2(phase1=3), value=("x", "t")),
     "a key named n": lambda: ControlChart(
         chart=charts.individuals(phase1=9), value="x", by="n"
     ).output_schema(NUMBERED),

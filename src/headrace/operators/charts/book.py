@@ -257,6 +257,7 @@ class Book:
                 ),
                 pl.Series("phase", np.where(sheet.trial, 1, 2), dtype=pl.Int64),
                 violations(self._chart.rules, drawn, sheet.keys),
+                *_floats({name: drawn.more[name] for name in self._chart.shows}),
                 *_floats(self._capability(sheet)),
                 pl.Series(EVENT_TIME, time, dtype=pl.Int64),
                 pl.Series(POSITION, place, dtype=pl.Int64),

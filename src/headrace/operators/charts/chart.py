@@ -96,6 +96,22 @@ def _rules(value: Any) -> Any:
     return tuple(name for name in RULES if name in chosen)
 
 
+def only_limits(value: Any) -> Any:
+    """Return rule names where only limits may be looked at.
+
+    Raises:
+        PlanError: A rule looks at runs, which say nothing where points hang together.
+    """
+    chosen = _rules(value)
+    runs = [name for name in chosen if name not in ("we1", "nelson1")]
+    if runs:
+        raise PlanError(
+            f"rules about runs, such as {runs[0]}, say nothing on this chart",
+            hint='rules=("we1", "nelson1"), which is the default',
+        )
+    return chosen
+
+
 class Chart(Component, ABC):
     """A control chart: how samples are made, estimated from and judged.
 
@@ -135,6 +151,7 @@ class Chart(Component, ABC):
     size_dtype: ClassVar[pl.DataType] = pl.Int64()
     sums_rows: ClassVar[bool] = False
     remembers: ClassVar[tuple[str, ...]] = ()
+    shows: ClassVar[tuple[str, ...]] = ()
 
     @model_validator(mode="after")
     def _check_parts(self) -> Chart:
