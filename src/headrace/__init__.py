@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from headrace.operators.patterns.pattern import Pattern
     from headrace.stream.app import App, AppTable, ControlTable
     from headrace.stream.data import Data, Published, Versioned
+    from headrace.stream.match_recognize import match_recognize
     from headrace.stream.stream import Stream
 
 _AGGREGATES = (
@@ -62,6 +63,7 @@ _PLACES = {
     "NotFoundError": "headrace.core.errors",
     "check_geometry": "headrace.operators.geo.geometry",
     "event_time": "headrace.core.time",
+    "match_recognize": "headrace.stream.match_recognize",
     "matched": "headrace.operators.patterns.matched",
     **dict.fromkeys(_AGGREGATES, "headrace.operators.aggregates"),
     **dict.fromkeys(
@@ -91,6 +93,7 @@ __all__ = [
     "first",
     "forever",
     "last",
+    "match_recognize",
     "matched",
     "max",
     "mean",

@@ -16,7 +16,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def test_the_example_finds_a_password_that_was_guessed() -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    code = "".join(re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
     names: dict[str, Any] = {}
     exec(compile(code, "patterns.md", "exec"), names)  # noqa: S102 - our own text
     kinds = ["login_failed"] * 3 + ["login_ok"] + ["login_failed"] * 3 + ["reset", "login_ok"]
@@ -30,11 +30,11 @@ def test_the_example_finds_a_password_that_was_guessed() -> None:
         schema_overrides={"time": pl.Datetime("us", "UTC")},
     )
 
-    guessed = testing.run(names["app"], {"logins": logins})["guessed"]
+    outputs = testing.run(names["app"], {"logins": logins})
 
-    assert guessed.rows() == [
-        ("ann", NOON, NOON + timedelta(seconds=3), 3, [0, 1, 2, 3], NOON + timedelta(seconds=3))
-    ]
+    end = NOON + timedelta(seconds=3)
+    assert outputs["guessed"].rows() == [("ann", NOON, end, 3, [0, 1, 2, 3], end)]
+    assert outputs["failures"].select("user", "tries", "since").rows() == [("ann", 3, NOON)]
 
 
 def test_every_verb_and_function_is_described() -> None:

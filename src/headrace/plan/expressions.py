@@ -60,7 +60,7 @@ def condition(text: str, columns: Mapping[str, Any]) -> pl.Expr:
 @lru_cache(maxsize=1024)
 def _compiled(text: str, columns: tuple[tuple[str, Any], ...]) -> pl.Expr:
     schema = pl.Schema(columns)
-    expr = _Compiler(schema, text).compile()
+    expr = ExpressionCompiler(schema).expression(_parsed(text))
     try:
         dtype = schema.to_frame().select(expr.alias("holds")).schema["holds"]
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
@@ -73,22 +73,33 @@ def _compiled(text: str, columns: tuple[tuple[str, Any], ...]) -> pl.Expr:
     return expr.fill_null(value=False)
 
 
-class _Compiler:
-    """Walks a parsed condition; every node it does not know is an error."""
+def _parsed(text: str) -> Any:
+    if len(text) > MAX_CHARACTERS:
+        raise ConditionError(f"a condition has at most {MAX_CHARACTERS} characters")
+    try:
+        return sqlglot.parse_one(text, dialect="duckdb")
+    except (sqlglot.errors.SqlglotError, RecursionError, ValueError) as error:
+        raise ConditionError(
+            f"{text!r} is no SQL condition", hint="e.g. depth_m > 200 AND kind = 'auv'"
+        ) from error
 
-    def __init__(self, schema: pl.Schema, text: str) -> None:
+
+class ExpressionCompiler:
+    """Walks a parsed SQL expression; every node it does not know is an error.
+
+    Args:
+        schema: Dtypes of the columns it may name.
+    """
+
+    def __init__(self, schema: pl.Schema) -> None:
         self._schema = schema
-        self._text = text
 
-    def compile(self) -> pl.Expr:
-        if len(self._text) > MAX_CHARACTERS:
-            raise ConditionError(f"a condition has at most {MAX_CHARACTERS} characters")
-        try:
-            tree = sqlglot.parse_one(self._text, dialect="duckdb")
-        except (sqlglot.errors.SqlglotError, RecursionError, ValueError) as error:
-            raise ConditionError(
-                f"{self._text!r} is no SQL condition", hint="e.g. depth_m > 200 AND kind = 'auv'"
-            ) from error
+    def expression(self, tree: Any) -> pl.Expr:
+        """Return the expression as Polars says it.
+
+        Raises:
+            ConditionError: It has too many parts, or one that is not allowed.
+        """
         if sum(1 for _ in tree.walk()) > MAX_NODES:
             raise ConditionError(f"a condition has at most {MAX_NODES} parts")
         return self._expr(tree)
