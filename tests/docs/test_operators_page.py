@@ -62,12 +62,15 @@ def test_the_example_finds_what_was_paid_in_time() -> None:
     orders = {"order": [1, 2, 3], "time": [NOON] * 3, "euro": [10.0, 20.0, 30.0]}
     late = [NOON + hour, NOON + hour, NOON + hour + timedelta(microseconds=1)]
     payments = {"order": [1, 2, 3], "time": late, "paid": [10.0, 19.0, 30.0]}
-    frames = {"orders": pl.DataFrame(orders), "payments": pl.DataFrame(payments)}
+    rates = {"time": [NOON - hour, NOON + hour], "dollar": [1.1, 1.2]}
+    given = {"orders": orders, "payments": payments, "rates": rates}
+    frames = {name: pl.DataFrame(rows) for name, rows in given.items()}
 
     outputs = testing.run(app, {name: rows.cast({"time": utc}) for name, rows in frames.items()})
 
     found = outputs["paid"].select("order", "paid").sort("order").rows()
     assert found == [(1, 10.0), (2, None), (3, None)]
+    assert outputs["in_dollars"]["dollar"].to_list() == [1.1] * 3
 
 
 def test_the_example_prices_what_is_not_blocked_as_of_its_time() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import or_
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import polars as pl
 
 from headrace.core.protocols import RowsTable
 from headrace.core.time import END_OF_TIME, EVENT_TIME, POSITION
-from headrace.operators.key_runs import Bools, Ints
+from headrace.operators.key_runs import Bools, Ints, changes
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -48,6 +48,10 @@ class Keys:
         named = [column.alias(str(place)) for place, column in enumerate(columns)]
         return Keys(columns, pl.DataFrame(named).hash_rows(_SEED).to_numpy())
 
+    def at(self, places: Ints) -> Keys:
+        """Return the keys at `places`."""
+        return Keys(tuple(column.gather(places) for column in self.columns), self.hashes[places])
+
     def agree(self, mine: Ints, other: Keys, theirs: Ints) -> Bools:
         """Return whether the keys at `mine` equal those of `other` at `theirs`; null never does."""
         same = np.ones(mine.size, dtype=np.bool_)
@@ -60,8 +64,8 @@ class Keys:
 class TimedRows:
     """Rows in a rows table, found by key and event time.
 
-    Rows lie in pieces sorted by event time, each with an index by (key, event time); small
-    pieces are merged into larger ones, so n rows lie in O(log n) pieces and each is merged
+    Rows lie in pieces sorted by (event time, position), each with an index by (key, event time);
+    small pieces are merged into larger ones, so n rows lie in O(log n) pieces and each is merged
     O(log n) times. Only the pieces decide when, so a restored table behaves the same.
 
     Args:
@@ -108,13 +112,55 @@ class TimedRows:
         for first, last in _portions(counts):
             asked, rows = [], []
             for piece, start, stop in found:
-                number, place = _spread(start[first:last], stop[first:last])
-                number += first
+                key, place = _spread(start[first:last], stop[first:last])
+                key += first
                 at = piece.index.order[place]
-                same = keys.agree(number, piece.index.keys, at)
-                asked.append(number[same])
+                same = keys.agree(key, piece.index.keys, at)
+                asked.append(key[same])
                 rows.append(piece.frame[at[same] - piece.skipped])
-            yield from _in_order(np.concatenate(asked), pl.concat(rows))
+            number, row = np.concatenate(asked), pl.concat(rows)
+            if number.size:
+                order = _order(number, row)
+                yield number[order], row[order]
+
+    def first(self, keys: Keys, low: Ints, high: Ints) -> tuple[Ints, pl.DataFrame]:
+        """Find for each given key the first of the rows that `matches` finds.
+
+        Returns:
+            The numbers of the keys that have one, ascending, and that row for each.
+
+        Cost: O(k log² n).
+        """
+        return self._edge(keys, low, high, "first")
+
+    def last(self, keys: Keys, low: Ints, high: Ints) -> tuple[Ints, pl.DataFrame]:
+        """Find for each given key the last of the rows that `matches` finds; see `first`."""
+        return self._edge(keys, low, high, "last")
+
+    def _edge(
+        self, keys: Keys, low: Ints, high: Ints, which: Literal["first", "last"]
+    ) -> tuple[Ints, pl.DataFrame]:
+        asked, rows = [], [self._table.frame().clear()]
+        for piece in self._pieces:
+            start, stop = piece.index.find(keys.hashes, low, high)
+            number = np.flatnonzero(stop > start)
+            at = piece.index.order[start[number] if which == "first" else stop[number] - 1]
+            if not keys.agree(number, piece.index.keys, at).all():
+                # Another key of the same hash stands in front: look at all of them.
+                found = list(self.matches(keys, low, high))
+                asked = [numbers for numbers, _ in found]
+                rows = [rows[0], *(frame for _, frame in found)]
+                break
+            asked.append(number)
+            rows.append(piece.frame[at - piece.skipped])
+        if not asked:
+            return np.empty(0, dtype=np.int64), rows[0]
+        number, row = np.concatenate(asked), pl.concat(rows)
+        order = _order(number, row)
+        number = number[order]
+        edge = changes(number)
+        chosen = edge if which == "first" else np.append(edge[1:], True)[: number.size]
+        return number[chosen], row[order[chosen]]
 
     def release(self, before: int) -> pl.DataFrame | None:
         """Give up the rows of event times less than `before`, by (event time, position); None
@@ -148,13 +194,18 @@ class TimedRows:
             piece.frame = frame
 
 
-class _Index:
-    """The rows of a piece by (key, event time)."""
+class TimeIndex:
+    """Rows by (key, event time).
 
-    def __init__(self, frame: pl.DataFrame, by: Sequence[str]) -> None:
-        self.keys = Keys.of(frame, by)
-        self._hashes, key_of = np.unique(self.keys.hashes, return_inverse=True)
-        self._times, rank = np.unique(frame[EVENT_TIME].to_numpy(), return_inverse=True)
+    Args:
+        keys: n keys, of which the hashes count.
+        times: Their event times, microseconds.
+    """
+
+    def __init__(self, keys: Keys, times: Ints) -> None:
+        self.keys = keys
+        self._hashes, key_of = np.unique(keys.hashes, return_inverse=True)
+        self._times, rank = np.unique(times, return_inverse=True)
         # Ranks keep (key, time) small enough for one number, whatever the times.
         self._width = np.int64(self._times.size + 1)
         places = key_of.astype(np.int64) * self._width + rank
@@ -163,6 +214,8 @@ class _Index:
 
     def find(self, hashes: Hashes, low: Ints, high: Ints) -> tuple[Ints, Ints]:
         """Return for each hash the stretch of `order` with low <= event time <= high."""
+        if not self._hashes.size:
+            return np.zeros_like(low), np.zeros_like(low)
         key = np.minimum(np.searchsorted(self._hashes, hashes), self._hashes.size - 1)
         known = self._hashes[key] == hashes
         first = key * self._width
@@ -182,9 +235,9 @@ class _Piece:
         self._times = frame[EVENT_TIME].to_numpy()
 
     @cached_property
-    def index(self) -> _Index:
+    def index(self) -> TimeIndex:
         """Made when first asked for: many pieces are merged before that."""
-        return _Index(self.frame, self._by)
+        return TimeIndex(Keys.of(self.frame, self._by), self._times)
 
     @property
     def first(self) -> int:
@@ -232,7 +285,7 @@ def _comparable(column: pl.Series) -> pl.Series:
 
 
 def _by_time(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.sort(EVENT_TIME, maintain_order=True)
+    return rows.sort(EVENT_TIME, POSITION, maintain_order=True)
 
 
 def _spread(start: Ints, stop: Ints) -> tuple[Ints, Ints]:
@@ -256,7 +309,5 @@ def _portions(counts: Ints) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _in_order(asked: Ints, rows: pl.DataFrame) -> Iterator[tuple[Ints, pl.DataFrame]]:
-    if asked.size:
-        order = np.lexsort((rows[POSITION].to_numpy(), rows[EVENT_TIME].to_numpy(), asked))
-        yield asked[order], rows[order]
+def _order(asked: Ints, rows: pl.DataFrame) -> Ints:
+    return np.lexsort((rows[POSITION].to_numpy(), rows[EVENT_TIME].to_numpy(), asked))

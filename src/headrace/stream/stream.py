@@ -21,6 +21,7 @@ from headrace.operators.explode import Explode
 from headrace.operators.filter import Filter
 from headrace.operators.geofence import POSITIONS, Geofence
 from headrace.operators.join import How
+from headrace.operators.join_asof import Strategy
 from headrace.operators.joined_columns import LATE_RIGHT
 from headrace.operators.patterns.pattern import Pattern
 from headrace.operators.project import Drop, Rename, Select, WithColumns
@@ -439,6 +440,59 @@ class Stream:
             theirs = TimeColumn(columns.name_of(other.time.column), other.time.shift_us)
         time = {"left": self.time, "right": theirs, None: None}[operator.time_side()]
         return self._beside(other, operator, time)
+
+    def join_asof(  # noqa: PLR0913 - the words of the contract
+        self,
+        other: Stream,
+        *,
+        by: Columns | Mapping[str, str] | None = None,
+        tolerance: Duration | None = None,
+        strategy: Strategy = "backward",
+        exact: bool = True,
+        how: Literal["left", "inner"] = "left",
+        suffix: str = "_right",
+        forget: Duration = "24h",
+        name: str | None = None,
+    ) -> Joined:
+        """Put beside each row the one of `other` that was valid at its time.
+
+        Args:
+            other: The right side.
+            by: Key columns; {left: right} where names differ, None takes all rows for one key.
+            tolerance: How far away the right row may lie; needed for `forward` and `nearest`.
+            strategy: `backward`: the last row at or before. `forward`: the first at or after.
+                `nearest`: the one at the least distance, of equally near ones the last.
+            exact: Whether a row of the same event time counts.
+            how: `left` keeps rows that find nothing, `inner` drops them.
+            suffix: Added to right columns whose name the left side has too.
+            forget: How far `backward` without a tolerance looks back.
+            name: Identity of the state.
+
+        Raises:
+            PlanError: The tolerance is missing, or keys or columns do not fit.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> time = {"sku": pl.String, "time": pl.Datetime("us", "UTC")}
+            >>> sales = app.topic("sales", time, time="time")
+            >>> prices = app.topic("prices", {**time, "euro": pl.Float64}, time="time")
+            >>> sales.join_asof(prices, by="sku").schema.names()
+            ['sku', 'time', 'time_right', 'euro']
+        """
+        from headrace.operators.join_asof import JoinAsof
+
+        operator = JoinAsof(
+            by=by,
+            tolerance=None if tolerance is None else duration(tolerance),
+            strategy=strategy,
+            exact=exact,
+            how=how,
+            suffix=suffix,
+            forget=duration(forget),
+            name=name,
+        )
+        return self._beside(other, operator, self.time)
 
     def lookup(
         self,
