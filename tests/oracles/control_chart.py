@@ -515,17 +515,11 @@ CASES = [
         draw_xbar("range", (-3, 5)),
     ),
     case(
-        "xbar pooled, marked",
-        charts.xbar(size=2, phase1="trial", sigma="pooled"),
-        draw_xbar("pooled", None),
-        by=(),
-        forget=9 * SECOND,
-    ),
-    case(
         "u",
         charts.u(subgroup="batch", size="size", phase1="trial"),
         draw_rates("u"),
         value=("count",),
+        forget=9 * SECOND,
     ),
     case("cusum", charts.cusum(size=2, phase1=2, decision=2, shift=0.5), draw_cusum),
     case(
@@ -540,6 +534,12 @@ CASES = [
 ]
 
 FURTHER = [
+    case(
+        "xbar pooled, marked",
+        charts.xbar(size=2, phase1="trial", sigma="pooled"),
+        draw_xbar("pooled", None),
+        by=(),
+    ),
     case("r", charts.r(size=3, phase1=2), draw_r),
     case("s", charts.s(subgroup="batch", sigma="pooled", phase1=3), draw_s),
     case("individuals", charts.individuals(phase1=4), draw_individuals, forget=5 * SECOND),

@@ -127,30 +127,34 @@ class Book:
                 keys = gone.select(self._by or [ALL])
                 drawn.append(self._work(keys, state, nothing, np.zeros(0, np.int64), watermark))
             self._set_deadline(self._table.frame()[_LATEST].min())
-        found = [frame for frame in drawn if frame.height]
+        found = [frame for frame in drawn if frame is not None]
         if not found:
             return None
         return pl.concat(found).sort(EVENT_TIME, POSITION, maintain_order=True)
 
     def _work(
         self, keys: pl.DataFrame, state: pl.DataFrame, rows: pl.DataFrame, key_of: Ints, mark: int
-    ) -> pl.DataFrame:
+    ) -> pl.DataFrame | None:
         lives = Lives.of(state, rows, key_of, self._forget, mark)
         memory = _Memory.of(state, lives, knows=self._chart.phase1 is None)
         open_rows, samples = self._cut(state, rows, lives, memory)
         trial = Trial.of(self._chart.phase1, samples, lives, memory.done)
         known = self._known(memory, samples, lives, trial)
-        shown = trial.done[lives_of(samples)] | lives.over[lives_of(samples)]
+        life = lives_of(samples)
+        shown = trial.done[life] | lives.over[life]
+        fresh = shown & ~(samples[OLD].to_numpy() & memory.done[life])
+        if not fresh.any():
+            self._store(keys, lives, memory, trial, known, open_rows, samples)
+            return None
         seen = samples.filter(pl.Series(shown))
         sheet = self._sheet(seen, known, trial.rows[shown], lives.count)
         with np.errstate(invalid="ignore", divide="ignore"):
             drawn = self._chart.draw(sheet)
-        fresh = ~(seen[OLD].to_numpy() & memory.done[lives_of(seen)])
         seen = seen.with_columns(_floats(drawn.more))
         waiting = samples.filter(pl.Series(~shown))
         self._store(keys, lives, memory, trial, known, open_rows, pl.concat([waiting, seen]))
         return self._answers(
-            keys, lives, seen, sheet, drawn, trial.time[shown], trial.place[shown], fresh
+            keys, lives, seen, sheet, drawn, trial.time[shown], trial.place[shown], fresh[shown]
         )
 
     def _cut(
@@ -164,10 +168,11 @@ class Book:
         closed = cut.closed[cut.sample]
         open_rows = together.filter(pl.Series(~closed))
         kept = _unlisted(state, lives, _sample, self._sample_columns)
+        kept = kept.with_columns(pl.lit(value=True).alias(OLD))
+        if not closed.any():
+            return open_rows, kept
         made = self._made(together.filter(pl.Series(closed)), cut, closed, memory.count)
-        samples = pl.concat(
-            [kept.with_columns(pl.lit(value=True).alias(OLD)), made.select(*kept.columns, OLD)]
-        )
+        samples = pl.concat([kept, made.select(kept.columns)])
         return open_rows, samples.sort(LIFE, maintain_order=True)
 
     def _made(self, rows: pl.DataFrame, cut: Cut, closed: Bools, count: Ints) -> pl.DataFrame:
