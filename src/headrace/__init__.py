@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from headrace.operators.assigners import cumulate, forever, session, sliding, tumbling
     from headrace.operators.geo.geometry import check_geometry
     from headrace.operators.patterns.matched import matched
-    from headrace.operators.patterns.pattern import Pattern
+    from headrace.operators.patterns.pattern import Pattern, all_of, any_of
     from headrace.stream.app import App, AppTable, ControlTable
     from headrace.stream.data import Data, Published, Versioned
     from headrace.stream.match_recognize import match_recognize
@@ -61,6 +61,8 @@ _PLACES = {
     "Versioned": "headrace.stream.data",
     "run": "headrace.gateway.local",
     "NotFoundError": "headrace.core.errors",
+    "all_of": "headrace.operators.patterns.pattern",
+    "any_of": "headrace.operators.patterns.pattern",
     "check_geometry": "headrace.operators.geo.geometry",
     "event_time": "headrace.core.time",
     "match_recognize": "headrace.stream.match_recognize",
@@ -84,6 +86,8 @@ __all__ = [
     "Published",
     "Stream",
     "Versioned",
+    "all_of",
+    "any_of",
     "chart",
     "check_geometry",
     "collect",

@@ -28,12 +28,16 @@ DAY = 86_400_000_000
 
 @dataclass(frozen=True)
 class Take:
-    """A place in a word that takes a row; `run` is the number of the visit to its step."""
+    """A place in a word that takes a row.
+
+    `run` is the number of the visit to its step, `among` the steps that could take it as well.
+    """
 
     step: Step
     contiguity: str
     untils: tuple[str, ...]
     run: int = 0
+    among: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,9 @@ class Enumeration:
         skipped = range(start, row)
         if any(self._holds(until, x, taken) for until in take.untils for x in (*skipped, row)):
             return False
-        broken = take.contiguity == "relaxed" and any(self._holds(name, x, taken) for x in skipped)
+        broken = take.contiguity == "relaxed" and any(
+            self._holds(other, x, taken) for other in (name, *take.among) for x in skipped
+        )
         return not order or not (broken or (take.contiguity == "strict" and skipped))
 
     def _after_absence(
@@ -312,7 +318,19 @@ class Words:
         mine = inner(step, untils)
         if step.group is None:
             return [(Take(step, how, mine, run),)]
-        return self.sequence(step.group.steps, how, mine)
+        if step.group.order == "sequence":
+            return self.sequence(step.group.steps, how, mine)
+        chosen = len(step.group.steps) if step.group.order == "all" else 1
+        told: list[Word] = []
+        for order in itertools.permutations(step.group.steps, chosen):
+            names = [str(one.name) for one in order]
+            rest = [str(one.name) for one in step.group.steps if str(one.name) not in names]
+            takes_of = [
+                Take(one, how if at == 0 else step.contiguity, mine, run, (*names[at:], *rest))
+                for at, one in enumerate(order)
+            ]
+            told.append(tuple(takes_of))
+        return told
 
 
 def left(step: Step, how: str, untils: tuple[str, ...], run: int = -1) -> Word:
@@ -328,7 +346,7 @@ def firsts(step: Step, how: str, untils: tuple[str, ...], run: int) -> Iterator[
     for one in step.group.steps:
         if not one.absent:
             yield from firsts(one, how, mine, -1)
-            if not one.optional:
+            if not one.optional and step.group.order == "sequence":
                 return
 
 

@@ -168,6 +168,28 @@ def test_the_same_rows_in_the_same_steps_are_one_match() -> None:
     assert found(twofold, "aab") == [[0, 1, 2], [1, 2]]
 
 
+def test_all_of_takes_a_row_for_each_condition_in_any_order() -> None:
+    both = begin("c", C).followed_by(hr.all_of(a=A, b=B))
+    assert found(both, "cxbba") == [[0, 2, 4]]
+    assert found(both, "cab") == found(both, "cba") == [[0, 1, 2]]
+    assert found(begin("c", C).next(hr.all_of(a=A, b=B), contiguity="strict"), "cbacbxa") == [
+        [0, 1, 2]
+    ]
+    assert (
+        found(begin(hr.all_of(a=A, x=A | B)).next("n", N), "abnaan")
+        == [[0, 1, 2]] + [[3, 4, 5]] * 2
+    )
+    assert len(found(begin(hr.all_of(a=A, b=B), times=2), "abba")) == 1
+
+
+def test_any_of_takes_the_next_row_that_satisfies_one_condition_and_names_it() -> None:
+    pattern = begin("c", C).followed_by(hr.any_of(a=A, b=B)).next("n", N)
+    measures = (("a", hr.matched("a").first("n")), ("b", hr.matched("b").first("n")))
+    run = Drive(match(pattern, measures=measures), SCHEMA).step(rows("cxancbn")).finish()
+    assert [(row["a"], row["b"]) for row in run.take()] == [(2, None), (None, 5)]
+    assert found(begin("c", C).followed_by(hr.any_of(a=A, b=B)), "cab") == [[0, 1]]
+
+
 # -- absence ---------------------------------------------------------------------------------
 
 
@@ -404,6 +426,9 @@ def test_null_keys_are_a_group_and_without_by_all_rows_are_one() -> None:
         (lambda: match(begin("a", A), skip=("to_last", "b")), "which takes no rows"),
         (lambda: match(begin("a", A), measures=(("x", pl.col("n")),)), "of which row"),
         (lambda: begin("a", A).within("0s"), "longer than zero"),
+        (hr.all_of, "all_of.* needs conditions"),
+        (lambda: hr.any_of(a=A).next("b"), "any_of.* is one step"),
+        (lambda: match(hr.all_of(a=A)), "all_of.* is a step of a pattern"),
     ],
 )
 def test_what_cannot_be_found_is_refused(make: Any, message: str) -> None:

@@ -58,10 +58,12 @@ def random_pattern(rng: random.Random) -> Pattern:
     elif absence:
         within = "1s" if absence == "for a second" else None
         pattern = pattern.not_followed_by("n", CONDITIONS["n"], within=within)
-    if rng.random() < 0.3:
+    if rng.random() < 0.4:
         inner = words(rng, "s1")
         group = hr.Pattern.begin("s1", CONDITIONS["s1"], **inner)
         group = group.next("s2", CONDITIONS["s2"], optional=not inner["optional"])
+        if rng.random() < 0.5:
+            group = rng.choice([hr.all_of, hr.any_of])(s1=CONDITIONS["s1"], s2=CONDITIONS["s2"])
         return pattern.followed_by(group, **words(rng, "group")).within(f"{BOUND_S}s")
     for name in ("s1", "s2"):
         verb = rng.choice(

@@ -16,77 +16,10 @@ import polars as pl
 from headrace.core.component import expression_text
 from headrace.core.errors import BugError, PlanError
 from headrace.core.time import micros
+from headrace.operators.patterns.arcs import END, MOST, Absence, Arc, Counts, State, Ways
 from headrace.operators.patterns.pattern import VERB_CONTIGUITY, Contiguity, Pattern, Step
 
-END: Final = -1
-_MOST: Final = 62
-"""Arcs and conditions are bits of a 64-bit integer in state."""
 _MOST_STATES: Final = 10_000
-
-Counts = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Absence:
-    """Rows that must not come before an arc is taken.
-
-    Attributes:
-        condition: Number of the condition that they satisfy.
-        at_once: Only the row right after the one taken before counts (`not_next`).
-        within: Microseconds for which the absence lasts; None: until the arc is taken.
-    """
-
-    condition: int
-    at_once: bool
-    within: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Arc:
-    """A way on from a state.
-
-    Attributes:
-        step: Number of the step that takes the row, or `END`.
-        condition: Number of the condition that the row satisfies.
-        counts: How often each enclosing step has run then, outermost first.
-        contiguity: Which rows may lie between.
-        absences: What must not come before.
-        until: Numbers of the conditions that end it.
-        within: Microseconds between the row before the step and the step's rows.
-        again: Whether the step took the row before too.
-        rivals: Arcs, as bits, that this one yields a row to (greedy).
-        bit: Its own bit among the arcs of the state.
-        asks: Bits of all conditions that it looks at.
-    """
-
-    step: int
-    condition: int = -1
-    counts: Counts = ()
-    contiguity: Contiguity = "relaxed"
-    absences: tuple[Absence, ...] = ()
-    until: tuple[int, ...] = ()
-    within: int | None = None
-    again: bool = False
-    rivals: int = 0
-    bit: int = 0
-    asks: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What may follow.
-
-    Attributes:
-        arcs: To rows, and to an end that an absence must first confirm.
-        end: That end among them.
-        accepts: Whether the match is complete already.
-        live: The bits of all arcs.
-    """
-
-    arcs: tuple[Arc, ...]
-    end: Arc | None
-    accepts: bool
-    live: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +60,11 @@ class Automaton:
     """
 
     def __init__(self, pattern: Pattern) -> None:
+        if pattern.order != "sequence":
+            raise PlanError(
+                f"{pattern.order}_of(...) is a step of a pattern",
+                hint=f"hr.Pattern.begin(hr.{pattern.order}_of(...))",
+            )
         self._pattern = pattern
         self.conditions: list[pl.Expr] = []
         self._texts: dict[str, int] = {}
@@ -171,15 +109,15 @@ class Automaton:
         number = self._texts.setdefault(expression_text(expr), len(self.conditions))
         if number == len(self.conditions):
             self.conditions.append(expr)
-            if number == _MOST:
+            if number == MOST:
                 raise PlanError(
-                    f"the pattern has more than {_MOST} conditions",
+                    f"the pattern has more than {MOST} conditions",
                     hint="compute some of them as columns before",
                 )
         return number
 
     def _start(self) -> State:
-        ways = _Ways()
+        ways = Ways()
         rest = self._enter(ways, self._pattern, 0, (), (), None, _Before())
         if rest is not None:
             raise PlanError("every step is optional", hint="at least one must take a row")
@@ -192,11 +130,20 @@ class Automaton:
 
     def _after(self, number: int, counts: Counts) -> State:
         leaf = self._leaves[number]
-        ways = _Ways()
+        ways = Ways()
         before = _Before()
         for level in reversed(range(len(leaf.place))):
             place, index = leaf.place[:level], leaf.place[level]
             sequence = self._sequence(place)
+            if sequence.order != "sequence":
+                open_steps = self._still_open(sequence, counts[level])
+                if open_steps:
+                    holder = self._sequence(place[:-1]).steps[place[-1]]
+                    self._one_of(
+                        ways, sequence, place, counts[: level + 1], holder.contiguity, before
+                    )
+                    return ways.state(accepts=False)
+                continue
             step = sequence.steps[index]
             least, most = step.times
             done = counts[level]
@@ -229,7 +176,7 @@ class Automaton:
 
     def _enter(
         self,
-        ways: _Ways,
+        ways: Ways,
         sequence: Pattern,
         index: int,
         place: tuple[int, ...],
@@ -256,7 +203,7 @@ class Automaton:
 
     def _into(
         self,
-        ways: _Ways,
+        ways: Ways,
         step: Step,
         place: tuple[int, ...],
         counts: Counts,
@@ -268,26 +215,59 @@ class Automaton:
         """Add the arcs into `step` and return their bits."""
         if step.group is not None:
             known = ways.bits
-            self._enter(ways, step.group, 0, place, counts, contiguity, before)
+            if step.group.order == "sequence":
+                self._enter(ways, step.group, 0, place, counts, contiguity, before)
+            else:
+                self._one_of(ways, step.group, place, (*counts, 0), contiguity, before)
             return ways.bits & ~known
-        number = self._leaf_at[place]
+        arc = self._arc(self._leaf_at[place], counts, contiguity, before)
+        return ways.add(replace(arc, again=again and arc.within is not None))
+
+    def _arc(self, number: int, counts: Counts, contiguity: Contiguity, before: _Before) -> Arc:
         leaf = self._leaves[number]
-        return ways.add(
-            Arc(
-                number,
-                condition=leaf.condition,
-                counts=counts,
-                contiguity=contiguity,
-                absences=before.absences,
-                until=leaf.untils,
-                within=leaf.within,
-                again=again and leaf.within is not None,
-                rivals=before.rivals,
-            )
+        return Arc(
+            number,
+            condition=leaf.condition,
+            counts=counts,
+            contiguity=contiguity,
+            absences=before.absences,
+            until=leaf.untils,
+            within=leaf.within,
+            rivals=before.rivals,
         )
 
+    def _still_open(self, group: Pattern, done: int) -> list[int]:
+        """Return the steps of an `all` or `any` group that may take the next row.
+
+        Args:
+            group: Its steps in any order.
+            done: Bits of those that took theirs, which stand in the place of a count.
+        """
+        if group.order == "any" and done:
+            return []
+        return [at for at in range(len(group.steps)) if not done >> at & 1]
+
+    def _one_of(
+        self,
+        ways: Ways,
+        group: Pattern,
+        place: tuple[int, ...],
+        counts: Counts,
+        contiguity: Contiguity,
+        before: _Before,
+    ) -> None:
+        """Add the arcs into the steps still open of an `all` or `any` group; the last of `counts`
+        says which are done.
+        """
+        still_open = self._still_open(group, counts[-1])
+        leaves = {at: self._leaf_at[(*place, at)] for at in still_open}
+        beside = sum({1 << self._leaves[number].condition for number in leaves.values()})
+        for at, number in leaves.items():
+            done = (*counts[:-1], counts[-1] | 1 << at)
+            ways.add(replace(self._arc(number, done, contiguity, before), beside=beside))
+
     def _repeat(
-        self, ways: _Ways, step: Step, place: tuple[int, ...], counts: Counts, before: _Before
+        self, ways: Ways, step: Step, place: tuple[int, ...], counts: Counts, before: _Before
     ) -> int:
         return self._into(ways, step, place, counts, step.contiguity, before, again=True)
 
@@ -326,36 +306,6 @@ class Automaton:
                 "an absence at the end needs to know for how long",
                 hint='give it within="10s", or the pattern .within("1m")',
             )
-
-
-class _Ways:
-    """The arcs of a state in the making."""
-
-    def __init__(self) -> None:
-        self.arcs: list[Arc] = []
-        self.bits = 0
-
-    def add(self, arc: Arc) -> int:
-        """Add an arc and return its bit; one that says the same as another is that one."""
-        for known in self.arcs:
-            if replace(known, bit=0, asks=0) == arc:
-                return known.bit
-        bit = 1 << len(self.arcs)
-        if len(self.arcs) == _MOST:
-            raise PlanError(
-                f"more than {_MOST} steps may follow one row", hint="make fewer of them optional"
-            )
-        conditions = {*arc.until, *(absence.condition for absence in arc.absences)}
-        if arc.step != END:
-            conditions.add(arc.condition)
-        self.arcs.append(replace(arc, bit=bit, asks=sum(1 << one for one in conditions)))
-        self.bits |= bit
-        return bit
-
-    def state(self, *, accepts: bool) -> State:
-        """Return the state."""
-        end = next((arc for arc in self.arcs if arc.step == END), None)
-        return State(tuple(self.arcs), end, accepts, self.bits)
 
 
 def _watched(states: list[State]) -> Literal["none", "breaks", "all"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Literal, Self
 
@@ -15,6 +15,7 @@ from headrace.core.time import Duration, duration, duration_text, positive_durat
 
 Verb = Literal["begin", "next", "followed_by", "followed_by_any", "not_next", "not_followed_by"]
 Contiguity = Literal["strict", "relaxed", "any"]
+Order = Literal["sequence", "all", "any"]
 Times = int | tuple[int, int] | tuple[int, None]
 
 VERB_CONTIGUITY: Final[dict[str, Contiguity]] = {
@@ -125,6 +126,7 @@ class Pattern(Component):
 
     Attributes:
         steps: In the order in which they take rows.
+        order: `all` takes a row for each step in any order, `any` one for one of them.
         bound: Most time from the first row taken to the end of the match.
 
     Example:
@@ -143,6 +145,7 @@ class Pattern(Component):
     kind: ClassVar[str] = "pattern"
 
     steps: tuple[Step, ...] = Field(min_length=1)
+    order: Order = "sequence"
     bound: DurationField | None = None
 
     @model_validator(mode="after")
@@ -253,6 +256,11 @@ class Pattern(Component):
     def _and(
         self, verb: Verb, name: str | Pattern, condition: pl.Expr | None, **more: Any
     ) -> Pattern:
+        if self.order != "sequence":
+            raise PlanError(
+                f"{self.order}_of(...) is one step, nothing can be added to it",
+                hint=f"hr.Pattern.begin(hr.{self.order}_of(...))",
+            )
         step = _step(verb, name, condition, **more)
         return Pattern(steps=(*self.steps, step), bound=self.bound)
 
@@ -267,6 +275,35 @@ def _step(verb: Verb, name: Any, condition: pl.Expr | None, **more: Any) -> Step
     if not isinstance(name, str) or not name:
         raise PlanError(f"{name!r} is no name of a step", hint='e.g. .next("ok", condition)')
     return Step(verb=verb, name=name, condition=condition, **more)
+
+
+def all_of(**conditions: pl.Expr) -> Pattern:
+    """Return a group that takes a row for each condition, in any order; names are steps.
+
+    Its rows follow one another as the `contiguity` of the step says whose group it is: `relaxed`
+    takes the next row that satisfies one of the conditions still open.
+
+    Example:
+        >>> import polars as pl
+        >>> import headrace as hr
+        >>> both = hr.all_of(low=pl.col("x") < 0, high=pl.col("x") > 9)
+        >>> pattern = hr.Pattern.begin("a").followed_by(both).within("1m")
+    """
+    return _of("all", conditions)
+
+
+def any_of(**conditions: pl.Expr) -> Pattern:
+    """Return a group that takes one row, for one of the conditions; names are steps."""
+    return _of("any", conditions)
+
+
+def _of(order: Order, conditions: Mapping[str, pl.Expr]) -> Pattern:
+    if not conditions:
+        raise PlanError(
+            f"{order}_of() needs conditions", hint=f'{order}_of(low=pl.col("x") < 0, ...)'
+        )
+    steps = (_step("begin", name, condition) for name, condition in conditions.items())
+    return Pattern(steps=tuple(steps), order=order)
 
 
 def longest(pattern: Pattern, otherwise: timedelta) -> timedelta:

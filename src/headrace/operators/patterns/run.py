@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headrace.core.time import END_OF_TIME
-from headrace.operators.patterns.automaton import END, Arc, Automaton, State
+from headrace.operators.patterns.arcs import END, Arc, State
+from headrace.operators.patterns.automaton import Automaton
 
 Skip = Literal["none", "past_last", "to_next"] | tuple[Literal["to_first", "to_last"], str]
 
@@ -249,7 +250,9 @@ class KeyRun:
             if met:
                 takes |= arc.bit
                 taken.append(arc)
-            if arc.contiguity == "strict" or (met and arc.contiguity == "relaxed"):
+            if arc.contiguity == "strict" or (
+                arc.contiguity == "relaxed" and (met or self._met_beside(partial, arc, bits))
+            ):
                 live &= ~arc.bit
         partial.live = live & ~sum(arc.bit for arc in partial.state.arcs if arc.rivals & takes)
         partial.fresh = False
@@ -275,6 +278,14 @@ class KeyRun:
         if arc.within is not None and time > arc.within + (partial.entered if arc.again else last):
             return "broken"
         return "offered"
+
+    def _met_beside(self, partial: Partial, arc: Arc, bits: int) -> bool:
+        beside = arc.beside & bits
+        return beside != 0 and any(
+            self._holds(partial, number, bits)
+            for number in range(beside.bit_length())
+            if beside >> number & 1
+        )
 
     def _holds(self, partial: Partial, condition: int, bits: int) -> bool:
         if not bits >> condition & 1:
