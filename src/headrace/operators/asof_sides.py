@@ -100,7 +100,7 @@ class RowsBefore:
         rows = pl.concat([known[columns], self._passed])
         left_ids, right_ids = _exact_ids(asked, rows, theirs, left.height)
         times = left[EVENT_TIME].to_numpy()
-        index = TimeIndex(Keys((), right_ids), rows[EVENT_TIME].to_numpy())
+        index = TimeIndex(right_ids, rows[EVENT_TIME].to_numpy())
         high = times if self._exact else times - 1
         start, stop = index.find(left_ids, times - self._tolerance, high)
         number = np.flatnonzero(stop > start)
