@@ -154,6 +154,21 @@ def test_a_sample_without_values_is_shown_without_a_statistic() -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", charts.CHARTS)
+def test_values_that_overflow_are_null_and_stop_nothing(kind: str) -> None:
+    given = {"size": 2} if kind in ("xbar", "r", "s", "p", "np", "u", "ewma") else {}
+    rows = pl.DataFrame({"x": [1e308, -1e308, 1e308, 1e308, math.inf, 3.0, 1e-320, 0.0, 1.0, 2.0]})
+    frame = rows.with_columns(y=pl.col("x").reverse())
+
+    found = drawn(
+        charts.CHARTS[kind](phase1=4, **given), frame, *(["x", "y"] if kind == "t2" else ["x"])
+    )
+
+    assert found.height in (5, 10)
+    numbers = found.select("statistic", "center", "sd", "lcl", "ucl")
+    assert all(numbers[name].drop_nulls().is_finite().all() for name in numbers.columns)
+
+
 def test_a_sum_finds_a_shift_that_single_values_hide() -> None:
     values = [0.0, 0.5, -0.5, 0.0] * 5 + [1.0] * 12
     rows = pl.DataFrame({"x": values})

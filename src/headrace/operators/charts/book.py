@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 import polars as pl
-import polars.selectors as cs
 
 from headrace.core.protocols import Tables, TableSpec
 from headrace.core.time import END_OF_TIME, EVENT_TIME, POSITION
@@ -148,7 +147,7 @@ class Book:
             return None
         seen = samples.filter(pl.Series(shown))
         sheet = self._sheet(seen, known, trial.rows[shown], lives.count)
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(all="ignore"):
             drawn = self._chart.draw(sheet)
         seen = seen.with_columns(_floats(drawn.more))
         waiting = samples.filter(pl.Series(~shown))
@@ -180,7 +179,7 @@ class Book:
         renumbered = np.cumsum(cut.closed) - 1
         groups = Groups(renumbered[cut.sample[closed]], int(np.count_nonzero(cut.closed)))
         values = tuple(rows[value_name(n)].to_numpy() for n in range(self._values))
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        with np.errstate(all="ignore"):
             measures = self._chart.reduce(Rows(values, rows[WEIGHT].to_numpy(), groups))
         sizes = np.bincount(groups.of, minlength=groups.count)
         last = np.cumsum(sizes) - 1
@@ -217,7 +216,7 @@ class Book:
             groups = Groups((np.cumsum(ready) - 1)[life[used]], int(np.count_nonzero(ready)))
             chosen = samples.filter(pl.Series(used))
             measures = {name: chosen[name].to_numpy() for name in self._measures}
-            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            with np.errstate(all="ignore"):
                 estimated = self._chart.estimate(measures, groups)
             for name, values in estimated.items():
                 known[name][ready] = values
@@ -244,6 +243,16 @@ class Book:
         place: Ints,
         fresh: Bools,
     ) -> pl.DataFrame:
+        numbers = {
+            "statistic": drawn.statistic,
+            "center": drawn.center,
+            "sd": drawn.sd,
+            "lcl": drawn.lcl,
+            "ucl": drawn.ucl,
+        }
+        with np.errstate(all="ignore"):
+            able = self._capability(sheet)
+        more = {name: drawn.more[name] for name in self._chart.shows} | able
         labelled = [samples[LABEL]] if LABEL in samples.columns else []
         answers = pl.DataFrame(
             [
@@ -251,24 +260,18 @@ class Book:
                 *labelled,
                 *samples.select(NUMBER, START, END).get_columns(),
                 pl.Series(SIZE, sheet.samples[SIZE]).cast(self._chart.size_dtype),
-                *_floats(
-                    {
-                        "statistic": drawn.statistic,
-                        "center": drawn.center,
-                        "sd": drawn.sd,
-                        "lcl": drawn.lcl,
-                        "ucl": drawn.ucl,
-                    }
-                ),
+                *_floats(numbers),
                 pl.Series("phase", np.where(sheet.trial, 1, 2), dtype=pl.Int64),
                 violations(self._chart.rules, drawn, sheet.keys),
-                *_floats({name: drawn.more[name] for name in self._chart.shows}),
-                *_floats(self._capability(sheet)),
+                *_floats(more),
                 pl.Series(EVENT_TIME, time, dtype=pl.Int64),
                 pl.Series(POSITION, place, dtype=pl.Int64),
             ]
         )
-        return answers.filter(pl.Series(fresh)).with_columns(cs.float().fill_nan(None))
+        return answers.filter(pl.Series(fresh)).with_columns(
+            pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name)
+            for name in (*numbers, *more)
+        )
 
     def _capability(self, sheet: Sheet) -> dict[str, Floats]:
         limits = self._chart.capability
@@ -420,11 +423,12 @@ def sample_columns(chart: Chart, values: int, label: pl.DataType | None) -> dict
 
 def violations(rules: Sequence[str], drawn: Drawn, keys: Groups) -> pl.Series:
     """Return the names of the rules that each sample breaks."""
-    points = judged(drawn, keys.place())
-    found: list[list[str]] = [[] for _ in range(points.z.size)]
-    for name in rules:
-        for at in np.flatnonzero(RULES[name](points)):
-            found[at].append(name)
+    found: list[list[str]] = [[] for _ in range(drawn.statistic.size)]
+    with np.errstate(all="ignore"):
+        points = judged(drawn, keys.place())
+        for name in rules:
+            for at in np.flatnonzero(RULES[name](points)):
+                found[at].append(name)
     return pl.Series("violations", found, dtype=pl.List(pl.String))
 
 

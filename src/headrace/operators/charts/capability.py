@@ -31,8 +31,7 @@ def capability(limits: Capability, known: Measures) -> dict[str, Floats]:
     if target is None:
         both = limits.lsl is not None and limits.usl is not None
         target = ((limits.lsl or 0.0) + (limits.usl or 0.0)) / 2 if both else np.nan
-    with np.errstate(divide="ignore", invalid="ignore"):
-        cpm = cp / np.sqrt(1 + ((mean - target) / sd) ** 2)
+    cpm = cp / np.sqrt(1 + ((mean - target) / sd) ** 2)
     values = (cp, cpl, cpu, np.fmin(cpl, cpu), cpm, pp, np.fmin(ppl, ppu))
     return dict(zip(CAPABILITY, values, strict=True))
 

@@ -142,8 +142,7 @@ def judged(drawn: Drawn, place: Ints) -> Points:
     distance = drawn.statistic - drawn.center
     distance = np.where(np.abs(distance) <= scale, 0.0, distance)
     error = np.where(drawn.error <= scale, 0.0, drawn.error)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where((distance == 0) & (error == 0), 0.0, distance / error)
+    z = np.where((distance == 0) & (error == 0), 0.0, distance / error)
     slack = CLOSE * np.fmax(np.abs(drawn.statistic), np.fmax(np.abs(drawn.lcl), np.abs(drawn.ucl)))
     beyond = (drawn.statistic > drawn.ucl + slack) | (drawn.statistic < drawn.lcl - slack)
     return Points(drawn.statistic, z, beyond, place)
