@@ -21,18 +21,11 @@ from headrace.core.time import (
     positive_duration,
 )
 from headrace.operators.charts import ChartField
-from headrace.operators.charts.book import (
-    END,
-    NUMBER,
-    START,
-    TRIAL,
-    WEIGHT,
-    Book,
-    value_name,
-)
+from headrace.operators.charts.book import END, START, WEIGHT, Book, value_name
 from headrace.operators.charts.capability import CAPABILITY
 from headrace.operators.charts.chart import SIZE
 from headrace.operators.charts.lives import LABEL
+from headrace.operators.charts.phases import NUMBER, TRIAL
 from headrace.operators.columns import ColumnNames
 from headrace.operators.event_order import EventOrderBuffer
 from headrace.operators.project import check_present
