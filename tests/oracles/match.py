@@ -444,7 +444,7 @@ CASES = [
         hr.Pattern.begin("a", A, times=(1, None))
         .not_followed_by("n", N)
         .followed_by("b", B & (pl.col("x") > hr.matched("a").last("x")))
-        .within("11s"),
+        .within("8s"),
         holds={"b": rises},
     ),
     case(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 import pytest
@@ -11,7 +11,7 @@ import pytest
 import headrace as hr
 from headrace.core.errors import PlanError
 from headrace.operators.match import Match
-from headrace.operators.patterns.pattern import Pattern
+from headrace.operators.patterns.pattern import Pattern, Step
 from tests.unit.operators.drive import Drive, at, timed
 
 SCHEMA = pl.Schema({"k": pl.String(), "t": pl.Float64(), "c": pl.String(), "n": pl.Int64()})
@@ -405,6 +405,9 @@ def test_null_keys_are_a_group_and_without_by_all_rows_are_one() -> None:
     [
         (lambda: begin("a", A).next("a", B), "two steps are called a"),
         (lambda: begin("a", A, times=0), "no number of rows"),
+        (lambda: Step(verb="begin", name="a", times=cast("Any", "2")), "times=2 is no number"),
+        (lambda: begin("a", A, times=cast("Any", (1, 2, 3))), r"times=\(1, 2, 3\) is no number"),
+        (lambda: hr.matched().sum(A.map_elements(bool)), "no Python functions"),
         (lambda: begin("a", A, times=(3, 2)), r"times=\(3, 2\) is no number"),
         (lambda: begin("a", A, until=B), "until= ends a step of any length"),
         (lambda: begin(begin("a", A), A), "a group takes no condition"),

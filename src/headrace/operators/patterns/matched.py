@@ -10,7 +10,7 @@ from typing import Final, Literal
 import polars as pl
 
 from headrace.core.component import expression_from_text, expression_text
-from headrace.core.errors import PlanError
+from headrace.core.errors import ConfigError, PlanError
 from headrace.operators.aggregates.aggregate import Conditional, dtype_of
 from headrace.operators.aggregates.basic import Count, Max, Mean, Min, Sum
 from headrace.operators.key_runs import Ints
@@ -80,7 +80,13 @@ class Matched:
         value = pl.col(of) if isinstance(of, str) else of
         text = None if value is None else expression_text(value)
         if text is not None:
-            expression_from_text(text)
+            try:
+                expression_from_text(text)
+            except ConfigError as error:
+                raise PlanError(
+                    "hr.matched takes no Python functions",
+                    hint="compute the column before: stream.with_columns(...)",
+                ) from error
         return pl.col(Reference(self.step, function, text, offset).name)
 
 

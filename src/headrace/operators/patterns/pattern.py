@@ -62,7 +62,15 @@ class Step(Component):
     @field_validator("times", mode="before")
     @classmethod
     def _bounds(cls, value: Any) -> Any:
-        low, high = (value, value) if isinstance(value, int) else value
+        low: int = 0
+        high: int | None = 0
+        match value:
+            case int():
+                low, high = value, value
+            case (int(), int() | None):
+                low, high = value
+            case _:
+                pass
         if low < 0 or (high is not None and high < max(low, 1)):
             raise PlanError(
                 f"times={value} is no number of rows",
