@@ -18,7 +18,8 @@ expect.set_options(timeout=PATIENCE_MS)
 DASHBOARD = ROOT / "src/headrace/gateway/dashboard/index.html"
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: it would take its share of the processor from all later tests.
+@pytest.fixture(scope="module")
 def demo_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a running fleet demonstration."""
     if not DASHBOARD.is_file():

@@ -17,7 +17,11 @@ from playwright.sync_api import Browser, Locator, Page, WebSocketRoute, expect
 from tests.web.conftest import Complaints
 from tests.web.demo import CHROMIUM_FLAGS, demo
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("web"),  # one demonstration serves them all
+]
 
 Corners = list[list[float]]
 MOVING = "auv-0001"  # the simulator's first vehicle
