@@ -42,7 +42,7 @@ fix: setup ## format and mend what can be mended by itself
 	@$(PYTHON) tools/prepare.py --npm run fix
 
 laws: setup ## run the laws over every operator, ten times as hard as in make test
-	@HEADRACE_HYPOTHESIS=ci $(BIN)/pytest tests/laws $(ARGS)
+	@HEADRACE_HYPOTHESIS=ci $(BIN)/pytest tests/laws --timeout 3600 $(ARGS)
 
 crash: setup ## kill engine and gateway at random moments while a client counts rows (KILLS=20)
 	@HEADRACE_KILLS=$(KILLS) $(BIN)/pytest -m crash $(ARGS)
