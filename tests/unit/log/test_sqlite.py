@@ -39,20 +39,6 @@ def log(tmp_path: Path, clock: TestClock) -> Iterator[SqliteLog]:
     log.close()
 
 
-@pytest.fixture
-def writer(log: SqliteLog) -> Iterator[SqliteWriter]:
-    writer = log.writer("gateway-0")
-    yield writer
-    writer.close()
-
-
-@pytest.fixture
-def reader(log: SqliteLog) -> Iterator[SqliteReader]:
-    reader = log.reader()
-    yield reader
-    reader.close()
-
-
 def keep_up(writer: SqliteWriter, clock: TestClock, times: int = 1) -> None:
     for _ in range(times):
         writer.maintain(clock.now())
