@@ -40,8 +40,7 @@ class JsonReader:
     Frames that come out have the schema's columns, but times are still text: give them to
     `RowSchema.validate`, which converts and checks them.
 
-    Cost: about 0.25 µs a row of three columns (4 M rows/s), half as much again for a batch with a
-    bad row in it.
+    Cost: about 0.4 µs a row of three columns, half as much again for a batch with a bad row in it.
 
     Raises:
         SchemaError: A column's type has no JSON form, e.g. `pl.Duration`.
