@@ -28,7 +28,9 @@ from headrace.plan.graph import (
     TopicDecl,
 )
 from headrace.stream.graph_builder import GraphBuilder
-from headrace.stream.stream import AsOf, Stream, TimeColumn
+from headrace.stream.handle import TimeColumn
+from headrace.stream.joined import AsOf
+from headrace.stream.stream import Stream
 from headrace.stream.surface import Surface
 from headrace.stream.views import source_name
 

@@ -13,7 +13,7 @@ from headrace.core.protocols import Operator
 from headrace.plan.graph import Node, Ref
 
 if TYPE_CHECKING:
-    from headrace.stream.stream import TimeColumn
+    from headrace.stream.handle import TimeColumn
 
 
 class GraphBuilder:

@@ -1,0 +1,234 @@
+"""Steps that decide: patterns, geofences, control charts, quality gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import polars as pl
+
+from headrace.core.time import Duration, duration, positive_duration
+from headrace.operators.charts.chart import Chart
+from headrace.operators.columns import column_names
+from headrace.operators.geofence import Geofence
+from headrace.operators.patterns.pattern import Pattern
+from headrace.stream.handle import Columns, Handle, Order, TimeColumn
+
+if TYPE_CHECKING:
+    from headrace.stream.checked import Checked
+    from headrace.stream.stream import Fenced, Stream
+
+
+class HasStream(Protocol):
+    """A control table: something whose changes are a stream."""
+
+    @property
+    def stream(self) -> Stream:
+        """Its changes."""
+        ...
+
+
+class Deciding(Handle):
+    """Patterns, geofences, control charts, quality gates."""
+
+    __slots__ = ()
+
+    def check(
+        self,
+        name: str,
+        predicate: pl.Expr,
+        *,
+        action: Literal["quarantine", "alert", "stop"] = "quarantine",
+        every: Duration = "1m",
+    ) -> Checked:
+        """Let only the rows pass for which `predicate` holds; null counts as no.
+
+        The result has `.quarantine`, the other rows; `.results`, counts per `every`; `.alerts`.
+        A gate after `window` judges windows: rates of missing values, numbers of rows.
+
+        Args:
+            name: Names the gate in its results.
+            predicate: A condition on one row.
+            action: `quarantine` puts the other rows aside. `alert` does too, and `.alerts` has
+                the results with such rows. `stop` ends the engine before the step that holds one.
+            every: Event time over which results are counted.
+
+        Raises:
+            PlanError: The condition is no row-wise Boolean.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> utc = pl.Datetime("us", "UTC")
+            >>> dives = app.topic("dives", {"time": utc, "depth_m": pl.Float64}, time="time")
+            >>> sane = dives.check("depth", pl.col("depth_m").is_between(0, 11_000))
+            >>> _ = app.output("sane", sane)
+            >>> _ = app.output("odd", sane.quarantine)
+            >>> _ = app.output("quality", sane.results)
+            >>> rows = pl.DataFrame({"time": [0, 1, 2], "depth_m": [5.0, -3.0, None]}).cast(
+            ...     {"time": utc}
+            ... )
+            >>> outputs = hr.testing.run(app, {"dives": rows})
+            >>> outputs["odd"]["depth_m"].to_list()
+            [-3.0, None]
+            >>> outputs["quality"].select("check", "rows", "failed").rows()
+            [('depth', 3, 2)]
+        """
+        from headrace.operators.check import Check
+        from headrace.stream.checked import Checked
+
+        length = positive_duration(every, "every")
+        main = self._then(Check(gate=name, predicate=predicate, action=action))
+        return Checked(main.graph, main.ref, main.schema, main.time, length, action)
+
+    def match(
+        self,
+        pattern: Pattern,
+        *,
+        by: Columns | None = None,
+        skip: Literal["none", "past_last", "to_next"] | tuple[str, str] = "none",
+        measures: Mapping[str, pl.Expr] | None = None,
+        forget: Duration = "24h",
+        name: str | None = None,
+    ) -> Stream:
+        """Give one row per match of a pattern: key, `match_start`, `match_end`, the measures.
+
+        Args:
+            pattern: What to look for, made by `hr.Pattern.begin` and its methods.
+            by: Key columns; None makes one group.
+            skip: Which matches a match rules out: `none`, `past_last`, `to_next`,
+                `("to_first", step)` or `("to_last", step)`.
+            measures: What to say of a match, expressions over `hr.matched(step)`.
+            forget: The longest match where the pattern has no `within`.
+            name: Identity of the state.
+
+        Raises:
+            PlanError: The pattern cannot be found, or does not fit the columns.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> logins = app.topic(
+            ...     "logins",
+            ...     {"user": pl.String, "time": pl.Datetime("us", "UTC"), "kind": pl.String},
+            ...     time="time",
+            ... )
+            >>> pattern = (
+            ...     hr.Pattern.begin("fail", pl.col("kind") == "fail", times=(3, None))
+            ...     .followed_by("ok", pl.col("kind") == "ok")
+            ...     .within("60s")
+            ... )
+            >>> tries = hr.matched("fail").count()
+            >>> logins.match(pattern, by="user", measures={"tries": tries}).schema.names()
+            ['user', 'match_start', 'match_end', 'tries']
+        """
+        from headrace.operators.match import Match
+
+        operator = Match(
+            pattern=pattern,
+            by=column_names(by),
+            skip=skip,
+            measures=tuple((measures or {}).items()),
+            forget=duration(forget),
+            name=name,
+        )
+        result = self.then(operator, time=TimeColumn("match_end"))
+        self.graph.times[result.ref.node] = self.time
+        return result
+
+    def geofence(  # noqa: PLR0913 - the words of the contract
+        self,
+        zones: HasStream | Mapping[str, Any] | str,
+        *,
+        by: Columns,
+        lon: str = "longitude",
+        lat: str = "latitude",
+        depth: str | None = None,
+        detect: Sequence[str] = ("enter", "exit"),
+        min_dwell: Duration | None = None,
+        border_m: float = 0.0,
+        order: Order = "event",
+        attributes: Sequence[str] = (),
+        forget: Duration = "24h",
+        name: str | None = None,
+    ) -> Fenced:
+        """Follow vehicles through zones; see `headrace.operators.geofence.Geofence`.
+
+        Args:
+            zones: A control table, or a GeoJSON FeatureCollection.
+            by: Columns that identify a vehicle.
+            lon: Longitude column, degrees.
+            lat: Latitude column, degrees.
+            depth: Depth column, metres.
+            detect: Events to report.
+            min_dwell: How long a visit lasts before it is reported.
+            border_m: How far outside a visit goes on.
+            order: `event` waits for the watermark, `arrival` judges at once.
+            attributes: Zone columns to carry along.
+            forget: A vehicle silent for longer begins anew.
+            name: Identity of the state.
+        """
+        parameters: dict[str, Any] = {
+            "by": column_names(by),
+            "lon": lon,
+            "lat": lat,
+            "depth": depth,
+            "detect": tuple(detect),
+            "min_dwell": None if min_dwell is None else duration(min_dwell),
+            "border_m": border_m,
+            "order": order,
+            "attributes": tuple(attributes),
+            "forget": duration(forget),
+            "name": name,
+        }
+        if isinstance(zones, str | Mapping):
+            main = self._then(Geofence(zones=zones, **parameters))
+        else:
+            main = self._then(Geofence(**parameters), zones.stream)
+        from headrace.stream.stream import Fenced
+
+        return Fenced(main.graph, main.ref, main.schema, main.time)
+
+    def control_chart(
+        self,
+        chart: Chart,
+        value: Columns,
+        by: Columns | None = None,
+        *,
+        forget: Duration = "30d",
+        name: str | None = None,
+    ) -> Stream:
+        """Draw samples into a control chart per key; one row per sample, those of phase I too.
+
+        Args:
+            chart: `hr.chart.xbar(size=5, phase1=25)` and others.
+            value: The measurement; `t2` takes several columns.
+            by: Key columns; None makes one chart.
+            forget: A key silent for longer begins anew, phase I too.
+            name: Identity of the state.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> rings = app.topic(
+            ...     "rings",
+            ...     {"press": pl.String, "time": pl.Datetime("us", "UTC"), "mm": pl.Float64},
+            ...     time="time",
+            ... )
+            >>> drawn = rings.control_chart(hr.chart.xbar(size=5, phase1=25), "mm", by="press")
+            >>> drawn.schema.names()[4:]
+            ['n', 'statistic', 'center', 'sd', 'lcl', 'ucl', 'phase', 'violations']
+        """
+        from headrace.operators.control_chart import ControlChart
+
+        operator = ControlChart(
+            chart=chart,
+            value=column_names(value),
+            by=column_names(by),
+            forget=duration(forget),
+            name=name,
+        )
+        # Phase I leaves when it ends, so no column shows the event time of every row.
+        result = self.then(operator, time=None)
+        self.graph.times[result.ref.node] = self.time
+        return result

@@ -1,0 +1,202 @@
+"""Steps that put the columns of another stream or of a table beside each row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import polars as pl
+
+from headrace.core.errors import PlanError
+from headrace.core.protocols import Operator
+from headrace.core.time import Duration, duration
+from headrace.operators.join import How
+from headrace.operators.join_asof import Strategy
+from headrace.stream.handle import Columns, Handle, TimeColumn
+
+if TYPE_CHECKING:
+    from headrace.stream.stream import Joined, Stream
+
+AsOf = Literal["now", "event"]
+
+
+class LookupTable(Protocol):
+    """A table whose rows can be found by key: a control table, or one kept by the application."""
+
+    def looked_up(self, as_of: AsOf) -> tuple[Stream, Mapping[str, Any]]:
+        """Return what the operator that looks into it reads, and must know of it."""
+        ...
+
+
+class Joining(Handle):
+    """Joins of streams, look-ups in tables."""
+
+    __slots__ = ()
+
+    def join(
+        self,
+        other: Stream,
+        *,
+        on: Columns | Mapping[str, str] | None = None,
+        within: tuple[Duration, Duration],
+        how: How = "inner",
+        where: pl.Expr | None = None,
+        suffix: str = "_right",
+        name: str | None = None,
+    ) -> Joined:
+        """Pair rows with those of `other` that have the same key and lie close in event time.
+
+        Args:
+            other: The right side.
+            on: Key columns; {left: right} where names differ, None for all with all.
+            within: Least and greatest time of the right row minus time of the left row.
+            how: `inner`, `left`, `right`, `outer`: pairs, and rows of that side without one.
+                `semi`, `anti`: left rows that have a match, or none.
+            where: Further condition on a pair, over both sides' columns.
+            suffix: Added to right columns whose name the left side has too.
+            name: Identity of the state.
+
+        Raises:
+            PlanError: The bounds are the wrong way round, or keys or columns do not fit.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> times = {"time": pl.Datetime("us", "UTC")}
+            >>> orders = app.topic("orders", {"order": pl.Int64, **times}, time="time")
+            >>> paid = app.topic("paid", {"order": pl.Int64, **times}, time="time")
+            >>> orders.join(paid, on="order", within=("0s", "1h"), how="left").schema.names()
+            ['order', 'time', 'time_right']
+        """
+        from headrace.operators.join import Join
+
+        operator = Join(
+            on=on,
+            within=tuple(duration(bound) for bound in within),
+            how=how,
+            where=where,
+            suffix=suffix,
+            name=name,
+        )
+        theirs = None
+        if other.time is not None and how not in ("semi", "anti"):
+            columns = operator.columns(self.schema, other.schema)
+            theirs = TimeColumn(columns.name_of(other.time.column), other.time.shift_us)
+        time = {"left": self.time, "right": theirs, None: None}[operator.time_side()]
+        return self._beside(other, operator, time)
+
+    def join_asof(  # noqa: PLR0913 - the words of the contract
+        self,
+        other: Stream,
+        *,
+        by: Columns | Mapping[str, str] | None = None,
+        tolerance: Duration | None = None,
+        strategy: Strategy = "backward",
+        exact: bool = True,
+        how: Literal["left", "inner"] = "left",
+        suffix: str = "_right",
+        forget: Duration = "24h",
+        name: str | None = None,
+    ) -> Joined:
+        """Put beside each row the one of `other` that was valid at its time.
+
+        Args:
+            other: The right side.
+            by: Key columns; {left: right} where names differ, None takes all rows for one key.
+            tolerance: How far away the right row may lie; needed for `forward` and `nearest`.
+            strategy: `backward`: the last row at or before. `forward`: the first at or after.
+                `nearest`: the one at the least distance, of equally near ones the last.
+            exact: Whether a row of the same event time counts.
+            how: `left` keeps rows that find nothing, `inner` drops them.
+            suffix: Added to right columns whose name the left side has too.
+            forget: How far `backward` without a tolerance looks back.
+            name: Identity of the state.
+
+        Raises:
+            PlanError: The tolerance is missing, or keys or columns do not fit.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> time = {"sku": pl.String, "time": pl.Datetime("us", "UTC")}
+            >>> sales = app.topic("sales", time, time="time")
+            >>> prices = app.topic("prices", {**time, "euro": pl.Float64}, time="time")
+            >>> sales.join_asof(prices, by="sku").schema.names()
+            ['sku', 'time', 'time_right', 'euro']
+        """
+        from headrace.operators.join_asof import JoinAsof
+
+        operator = JoinAsof(
+            by=by,
+            tolerance=None if tolerance is None else duration(tolerance),
+            strategy=strategy,
+            exact=exact,
+            how=how,
+            suffix=suffix,
+            forget=duration(forget),
+            name=name,
+        )
+        return self._beside(other, operator, self.time)
+
+    def lookup(
+        self,
+        table: LookupTable,
+        *,
+        on: Columns | Mapping[str, str],
+        as_of: AsOf = "now",
+        many: bool = False,
+        how: Literal["left", "inner", "semi", "anti"] = "left",
+        suffix: str = "_right",
+        name: str | None = None,
+    ) -> Joined:
+        """Put the columns of a table beside each row that names its key.
+
+        Args:
+            table: A control table, or what `app.table` returned.
+            on: The table's key: columns that both have, or {column here: column of the table}.
+            as_of: `now` answers at once, by the table as it is; changes of an application's own
+                table count from the next step on. `event` waits for the watermark and answers by
+                the table as it was at the row's event time; a control table has none. Rows that
+                come too late for that are in `.late` and `.late_right`.
+            many: Give one row per hit, for `on` that is not the whole key; with `now` only.
+            how: `left` keeps rows that find nothing, `inner` drops them; `semi` keeps the rows
+                that find something and adds no columns, `anti` those that find nothing.
+            suffix: Added to the name of a column of the table that is here already.
+            name: Identity of the state.
+
+        Raises:
+            PlanError: A column is missing or of another type, `on` is not the key, or the table
+                has no event time.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> utc = pl.Datetime("us", "UTC")
+            >>> sales = app.topic("sales", {"sku": pl.String, "time": utc}, time="time")
+            >>> prices = {"sku": pl.String, "euro": pl.Float64}
+            >>> priced = sales.lookup(app.control_table("prices", prices, key="sku"), on="sku")
+            >>> priced.schema.names()
+            ['sku', 'time', 'euro']
+        """
+        from headrace.operators.lookup import Lookup
+        from headrace.operators.lookup_event import LookupEvent
+
+        rows, known = table.looked_up(as_of)
+        parameters = {"on": on, "how": how, "suffix": suffix, "name": name, **known}
+        if as_of == "now":
+            return self._beside(rows, Lookup(many=many, **parameters), self.time)
+        if many:
+            raise PlanError(
+                'a lookup as_of="event" finds one row at most',
+                hint='use many=True with as_of="now"',
+            )
+        return self._beside(rows, LookupEvent(**parameters), self.time)
+
+    def _beside(self, other: Stream, operator: Operator, time: TimeColumn | None) -> Joined:
+        """Add a step over this stream and `other` that has late rows of both."""
+        main = self.then(operator, other, time=time)
+        self.graph.times[main.ref.node] = self.time
+        self.graph.right_times[main.ref.node] = other.time
+        from headrace.stream.stream import Joined
+
+        return Joined(main.graph, main.ref, main.schema, main.time)
