@@ -177,3 +177,14 @@ class _TableTask(Task):
             EVENT_TIME,
             POSITION,
         )
+
+
+def live_rows(tables: Tables, schema: pl.Schema) -> pl.DataFrame:
+    """Return what a table holds now as the changes that make it, in a defined order.
+
+    Args:
+        tables: The state of the operator `table`.
+        schema: The columns of its rows.
+    """
+    rows = tables.keyed(LATEST).frame().filter(~pl.col(DELETED))
+    return rows.select(*schema, pl.lit(UPSERT).alias(OP), EVENT_TIME, POSITION)

@@ -10,7 +10,7 @@ import pytest
 
 import headrace as hr
 from headrace.core.errors import ConflictError, DriftError, LostRangeError, StateError
-from headrace.core.log import Append, Commit, TopicPartition, TopicSpec
+from headrace.core.log import OP, Append, Commit, TopicPartition, TopicSpec
 from headrace.core.time import micros, to_micros
 from headrace.log import SqliteLog
 from headrace.plan.graph import DEAD
@@ -295,6 +295,44 @@ def test_renamed_state_goes_to_its_new_owner(bench: Bench) -> None:
         steps(engine)
 
     assert bench.read("sums")["total"].to_list() == pytest.approx([0.3])
+
+
+def with_tables(*, looked_up: bool) -> hr.App:
+    """An app with a control table and a table of its own; then one that looks into both."""
+    app = hr.App("tested")
+    rows = app.topic("rows", SCHEMA, time="time", key="key", idle_after="10s")
+    names = app.control_table("names", {"key": pl.String, "name": pl.String}, key="key")
+    known = rows.lookup(names, on="key", how="semi", name="known")
+    latest = app.table("latest", known, key="key")
+    if looked_up:
+        named = rows.lookup(names, on="key", name="named")
+        app.output("both", named.lookup(latest, on="key", name="before", suffix="_before"))
+    return app
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_step_new_to_a_checkpoint_knows_the_tables_it_reads(bench: Bench, killed: bool) -> None:
+    changes = pl.DataFrame({"key": ["a", "b", "b"], "name": ["Ada", "Bea", None]})
+    changes = changes.with_columns(pl.Series(OP, ["upsert", "upsert", "delete"]))
+    bench.writer.create(TopicSpec("names.changes", changes.schema))
+    bench.writer.commit([Commit([Append("names.changes", 0, changes, 3, arrival_us=1)])])
+    bench.put(rows_at([1]))
+    with bench.engine(with_tables(looked_up=False)) as engine:
+        steps(engine)
+        engine.drain()
+    bench.put(pl.concat([rows_at([2], value=0.5), rows_at([3], key="b")]))
+
+    with bench.engine(with_tables(looked_up=True)) as engine:
+        steps(engine)
+    if killed:
+        bench.put(rows_at([4], value=0.7))
+        with bench.engine(with_tables(looked_up=True)) as engine:
+            assert engine.counters.replayed == 1
+            steps(engine)
+
+    both = bench.read("both").select("key", "value", "name", "value_before")
+    last = [("a", 0.7, "Ada", 0.5)] if killed else []
+    assert both.rows() == [("a", 0.5, "Ada", 0.1), ("b", 0.1, None, None), *last]
 
 
 def test_two_engines_of_one_app_cannot_run_at_once(bench: Bench) -> None:

@@ -456,6 +456,25 @@ class Engine:
         self.step = checkpoint.step + 1
         self.positions.load(checkpoint)
         self._changes_end = dict(checkpoint.manifest["extra"]["changes_end"])
+        self._inform_new(checkpoint)
+
+    def _inform_new(self, checkpoint: Checkpoint) -> None:
+        """Let operators that the checkpoint does not know catch up with the tables they read.
+
+        Changes of control tables are kept from the first one on, so this needs no record: after
+        a crash the same checkpoint leads to the same state.
+        """
+        known = {entry["node"] for entry in checkpoint.manifest["tables"]}
+        new = {node for node, _ in self.machine.state_specs() if node not in known}
+        if not new:
+            return
+        infos = self._reader.partitions(sorted(self._controls))
+        changes = [
+            reread(self._reader, at, info.incarnation, info.start, self.positions[at].offset, 0)
+            for at, info in sorted(infos.items())
+            if at in self.positions
+        ]
+        self.machine.inform(new, changes)
 
     def _replay(self, record: Record) -> None:
         inputs = [

@@ -6,7 +6,7 @@ the engine around it chooses the rows, journals the step and commits what comes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import polars as pl
@@ -22,6 +22,7 @@ from headrace.core.time import (
     micros,
     position,
 )
+from headrace.operators.table import Table, live_rows
 from headrace.plan.graph import DEAD, OutputDecl, Plan, Ref
 from headrace.runners.embedded.dead_letters import dead_letters
 from headrace.runners.embedded.digest import frame_digest
@@ -190,6 +191,29 @@ class Machine:
             unit.tables.clock = self.clock
             unit.reopen()
 
+    def inform(self, nodes: Collection[str], changes: Sequence[Input]) -> None:
+        """Tell operators that are new to the restored state what the tables they read hold.
+
+        Args:
+            nodes: Their ids; nothing that leaves them now goes anywhere.
+            changes: The changes of control tables that the other operators have seen.
+        """
+        held: Flow = {}
+        for rows in changes:
+            self._take_changes(rows, held)
+        for unit in self.units:
+            if isinstance(unit.operator, Table):
+                held[Ref(unit.node.id)] = [live_rows(unit.tables, unit.node.input_schemas[0])]
+        for unit in self.units:
+            if unit.node.id not in nodes:
+                continue
+            told = {unit.node.inputs[port] for port in unit.controls}
+            flow = {ref: frames for ref, frames in held.items() if ref in told}
+            unit.begin(self.clock)
+            self._process(unit, flow, Result(), None)
+            if unit.wake.clock is not None and unit.wake.clock <= self.clock:
+                unit.tick(Result(), None)
+
     def state_specs(self) -> dict[tuple[str, str], TableSpec]:
         """Return every declared table by (node, table name)."""
         return {
@@ -232,19 +256,30 @@ class Machine:
             progress = self.topics[rows.topic].partition(rows.partition)
             progress.end = rows.end
             progress.position = rows.stop
-            if rows.frame is None or rows.frame.is_empty():
-                continue
-            origin = self._ranks[rows.topic] * ORIGINS_PER_TOPIC + rows.partition
-            first = position(origin, rows.start)
             if rows.topic in self._controls:
-                control = Ref(f"control:{self._controls[rows.topic].name}")
-                flow.setdefault(control, []).append(_control_rows(rows.frame, first, self.clock))
-            else:
-                self._take_data(rows, first, flow, result)
+                self._take_changes(rows, flow)
+            elif rows.frame is not None and rows.frame.height:
+                self._take_data(rows, flow, result)
         return flow
 
-    def _take_data(self, rows: Input, first: int, flow: Flow, result: Result) -> None:
+    def _take_changes(self, rows: Input, flow: Flow) -> None:
+        """Give the changes of a control table to the operators that read it."""
+        if rows.frame is None or rows.frame.is_empty():
+            return
+        frame = rows.frame.with_columns(
+            pl.lit(self.clock, pl.Int64).alias(EVENT_TIME),
+            pl.int_range(rows.frame.height, dtype=pl.Int64).alias(POSITION) + self._first(rows),
+        )
+        flow.setdefault(Ref(f"control:{self._controls[rows.topic].name}"), []).append(frame)
+
+    def _first(self, rows: Input) -> int:
+        """Return the position of the first row."""
+        origin = self._ranks[rows.topic] * ORIGINS_PER_TOPIC + rows.partition
+        return position(origin, rows.start)
+
+    def _take_data(self, rows: Input, flow: Flow, result: Result) -> None:
         decl, output = self._decls.get(rows.topic), self._own_outputs.get(rows.topic)
+        first = self._first(rows)
         source = prepare_rows(rows, decl or output, first_position=first, clock=self.clock)
         result.rows_in += source.frame.height + source.dead.height
         if source.dead.height:
@@ -376,13 +411,6 @@ class Machine:
                 kind, _, name = ref.node.partition(":")
                 source.setdefault(node.id, name if kind == "topic" else source.get(ref.node, ""))
         return source
-
-
-def _control_rows(frame: pl.DataFrame, first: int, clock: int) -> pl.DataFrame:
-    return frame.with_columns(
-        pl.lit(clock, pl.Int64).alias(EVENT_TIME),
-        pl.int_range(first, first + frame.height, dtype=pl.Int64).alias(POSITION),
-    )
 
 
 def _visible(frames: list[pl.DataFrame], output: OutputDecl) -> pl.DataFrame:
