@@ -148,7 +148,13 @@ export interface EventsView extends ViewBase {
   limit: number;
 }
 
-export type View = MapView | ChartView | TableView | CounterView | EventsView;
+export interface RecordsView extends ViewBase {
+  kind: "records";
+  control_table: string;
+  columns: string[] | null;
+}
+
+export type View = MapView | ChartView | TableView | CounterView | EventsView | RecordsView;
 
 export interface AppInfo {
   app: string;

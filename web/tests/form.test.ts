@@ -15,6 +15,7 @@ const schema: JsonSchema = {
     },
     from: { anyOf: [{ type: "string", format: "time" }, { type: "null" }] },
     tags: { type: "array", items: { type: "string" } },
+    severity: { anyOf: [{ $ref: "#/$defs/Kind" }, { type: "array" }] },
     geometry: { type: "object" },
   },
   $defs: { Kind: { type: "string", enum: ["reserve", "lane"] } },
@@ -36,6 +37,7 @@ test("a schema says which inputs a form needs", () => {
     ["max_depth_m", "number", false, true],
     ["from", "time", false, true],
     ["tags", "json", false, false],
+    ["severity", "json", false, false],
   ]);
   expect(field("kind").choices).toEqual(["reserve", "lane"]);
 });
@@ -73,4 +75,12 @@ test("the words of an error are found in any usual body", () => {
   );
   expect(problemText({ detail: "gone" }, 404)).toBe("gone");
   expect(problemText(null, 500)).toBe("the gateway answered 500");
+});
+
+test("where text will do, it needs no quotes, and JSON is still JSON", () => {
+  expect(readField(field("severity"), "lane")).toEqual({ value: "lane" });
+  expect(readField(field("severity"), '[{"when": "x > 1"}]')).toEqual({
+    value: [{ when: "x > 1" }],
+  });
+  expect(readField(field("tags"), "lane")).toEqual({ problem: "must be JSON" });
 });

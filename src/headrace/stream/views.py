@@ -232,6 +232,44 @@ class Views:
             },
         )
 
+    def records(
+        self,
+        name: str,
+        *,
+        control_table: Any,
+        columns: Sequence[str] | None = None,
+        title: str = "",
+        place: Place = "below",
+    ) -> None:
+        """Show the rows of a control table and let people add, change and delete them.
+
+        Args:
+            name: Unique among views.
+            control_table: The table; its model makes the form. It has a key of one column.
+            columns: Columns of the list; the form has all of them.
+            title: Heading of the view.
+            place: hero, side or below.
+
+        Raises:
+            ConfigError: The table has a key of several columns.
+        """
+        decl = getattr(control_table, "decl", None)
+        if decl is not None and len(decl.key) != 1:
+            raise ConfigError(
+                f"view {name!r}: control table {decl.name!r} has a key of several columns",
+                hint="rows can be changed on the page where one column names them",
+            )
+        self._add(
+            name,
+            title,
+            place,
+            {
+                "kind": "records",
+                "control_table": source_name(control_table),
+                "columns": None if columns is None else list(columns),
+            },
+        )
+
     def _add(self, name: str, title: str, place: Place, view: dict[str, Any]) -> None:
         if any(other["name"] == name for other in self.declared):
             raise ConfigError(f"view {name!r} is declared twice")

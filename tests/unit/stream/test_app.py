@@ -74,6 +74,16 @@ MISTAKES: dict[str, tuple[Callable[[hr.App, hr.Stream], object], str]] = {
         lambda app, _: app.control_table("c", SCHEMA, key="nokey"),
         "nokey",
     ),
+    "a form for rows with two keys": (
+        lambda app, _: app.view.records(
+            "c", control_table=app.control_table("c", SCHEMA, key=("key", "value"))
+        ),
+        "several columns",
+    ),
+    "a view declared twice": (
+        lambda app, _: [app.view.records("c", control_table="c") for _ in range(2)],
+        "declared twice",
+    ),
     "a batch of none": (lambda app, rows: app.on(rows, print, batch=0), "at least 1"),
     "another application's stream": (
         lambda _, rows: hr.App("other").output("x", rows),

@@ -19,6 +19,8 @@ export interface Field {
   minLength: number;
   maxLength: number | null;
   pattern: string | null;
+  /** JSON, where text that is none stands for itself. */
+  orText: boolean;
   fallback: Value;
 }
 
@@ -59,6 +61,12 @@ function kindOf(schema: JsonSchema): FieldKind {
   return "json";
 }
 
+/** Whether a value of several kinds may be plain text. */
+function takesText(schema: JsonSchema, root: JsonSchema): boolean {
+  const options = schema.anyOf ?? [];
+  return options.some((option) => resolved(option, root).schema.type === "string");
+}
+
 function words(name: string): string {
   const spaced = name.replaceAll("_", " ");
   return spaced.charAt(0).toUpperCase() + spaced.slice(1);
@@ -84,6 +92,7 @@ export function fieldsOf(root: JsonSchema, without: ReadonlySet<string>): Field[
         minLength: schema.minLength ?? 0,
         maxLength: schema.maxLength ?? null,
         pattern: schema.pattern ?? null,
+        orText: takesText(schema, root),
         fallback: schema.default ?? declared.default ?? null,
       };
     });
@@ -153,7 +162,7 @@ export function readField(field: Field, text: string): Read {
       try {
         return { value: JSON.parse(trimmed) as Value };
       } catch {
-        return { problem: "must be JSON" };
+        return field.orText ? { value: trimmed } : { problem: "must be JSON" };
       }
     default:
       return readText(field, trimmed);

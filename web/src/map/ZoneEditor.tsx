@@ -1,10 +1,11 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { number } from "../data/format";
-import { createRow, deleteRow, replaceRow, type Saved } from "../data/rest";
 import { text } from "../data/row";
 import { FieldInput } from "../form/FieldInput";
 import { type Field, fieldsOf, readField, shown } from "../form/fields";
+import f from "../form/form.module.css";
 import { adjusted, began, changed, type History, redone, undone } from "../form/history";
+import { Outcome, useSaving, versionOf } from "../form/saving";
 import controls from "../ui/controls.module.css";
 import type { ControlTableInfo, JsonSchema, Row, Value, ZoneLayer } from "../wire";
 import { DOTS_UP_TO, EditLayer } from "./EditLayer";
@@ -66,9 +67,8 @@ export function ZoneEditor({ layer, engine, zone, info, onDone }: EditorProps) {
   const [origin, setOrigin] = useState(zone);
   const [history, setHistory] = useState<History<Draft>>(() => began(draftOf(zone, layer, fields)));
   const [drawing, setDrawing] = useState(zone === null);
-  const [state, setState] = useState<Saved | "saving" | null>(null);
   const { shape, texts } = history.now;
-  const version = origin ? ((origin.row["version"] as number | undefined) ?? null) : null;
+  const version = versionOf(origin?.row);
 
   const reads = fields.map((field) => ({ field, read: readField(field, texts[field.name] ?? "") }));
   const round = origin !== null && centerOf(origin.row[layer.geometry]) !== null;
@@ -78,7 +78,7 @@ export function ZoneEditor({ layer, engine, zone, info, onDone }: EditorProps) {
   const wrong = reads.filter(({ read }) => "problem" in read);
   const dirty = history.past.length > 0;
   const set = (now: Draft) => {
-    setState(null);
+    saving.reset();
     setHistory((before) => changed(before, now));
   };
 
@@ -103,35 +103,19 @@ export function ZoneEditor({ layer, engine, zone, info, onDone }: EditorProps) {
       : (area as unknown as Value);
     return { ...values, [layer.geometry]: geometry };
   };
-  const finish = (saved: Saved, key: string | null) => {
-    if (saved.outcome === "saved") onDone(key);
-    else setState(saved);
-  };
-  const save = async (over: number | null) => {
-    setState("saving");
-    const next = row();
-    const key = text(next, layer.key);
-    const saved = origin
-      ? await replaceRow(layer.control_table, origin.key, next, over)
-      : await createRow(layer.control_table, next);
-    finish(saved, key);
-  };
-  const remove = async () => {
+  const saving = useSaving(layer.control_table, (saved) => onDone(saved && text(saved, layer.key)));
+  const save = (over: number | null) => void saving.save(origin, row(), over);
+  const remove = () => {
     if (!origin || !confirm(`Delete zone ${origin.label}? Vehicles inside count as having left.`))
       return;
-    setState("saving");
-    finish(await deleteRow(layer.control_table, origin.key, version), null);
+    void saving.remove(origin);
   };
   const takeTheirs = () => {
     if (!zone) return onDone(null);
     setOrigin(zone);
     setHistory(began(draftOf(zone, layer, fields)));
-    setState(null);
+    saving.reset();
   };
-  const conflict = typeof state === "object" && state?.outcome === "conflict" ? state : null;
-  const theirs =
-    (conflict?.row?.["version"] as number | undefined) ??
-    (zone?.row["version"] as number | undefined);
   const title = origin ? `Edit ${origin.label}` : "New zone";
   return (
     <>
@@ -152,7 +136,7 @@ export function ZoneEditor({ layer, engine, zone, info, onDone }: EditorProps) {
           class={s.scroll}
           onSubmit={(event) => {
             event.preventDefault();
-            if (!shapeProblem && wrong.length === 0) void save(version);
+            if (!shapeProblem && wrong.length === 0) save(version);
           }}
         >
           <p class={s.none}>
@@ -217,42 +201,25 @@ export function ZoneEditor({ layer, engine, zone, info, onDone }: EditorProps) {
             />
           </details>
           {dirty && shapeProblem && (
-            <p class={`${s.said} ${s.bad}`} role="alert">
+            <p class={`${f.said} ${f.bad}`} role="alert">
               {shapeProblem}.
             </p>
           )}
-          {typeof state === "object" && state?.outcome === "refused" && (
-            <p class={`${s.said} ${s.bad}`} role="alert">
-              Not saved: {state.problem}
-            </p>
-          )}
-          {conflict && (
-            <div class={s.conflict} role="alert">
-              <p>
-                Somebody changed this zone while you edited it (version {theirs ?? "?"}, yours began
-                from {version}). Nothing was saved.
-              </p>
-              <p class={s.foot}>
-                <button type="button" class={controls.small} onClick={takeTheirs}>
-                  Take theirs
-                </button>
-                <button
-                  type="button"
-                  class={controls.small}
-                  onClick={() => void save(theirs ?? null)}
-                >
-                  Replace with mine
-                </button>
-              </p>
-            </div>
-          )}
+          <Outcome
+            what="zone"
+            state={saving.state}
+            mine={version}
+            theirs={versionOf(zone?.row)}
+            onTheirs={takeTheirs}
+            onMine={save}
+          />
           <p class={s.foot}>
             <button
               type="submit"
               class={`${controls.button} ${controls.primary}`}
-              disabled={!dirty || shapeProblem !== null || wrong.length > 0 || state === "saving"}
+              disabled={!dirty || shapeProblem !== null || wrong.length > 0 || saving.saving}
             >
-              {state === "saving" ? "Saving …" : "Save"}
+              {saving.saving ? "Saving …" : "Save"}
             </button>
             <button
               type="button"
@@ -262,7 +229,7 @@ export function ZoneEditor({ layer, engine, zone, info, onDone }: EditorProps) {
               Cancel
             </button>
             {origin && (
-              <button type="button" class={controls.button} onClick={() => void remove()}>
+              <button type="button" class={controls.button} onClick={remove}>
                 Delete
               </button>
             )}

@@ -15,6 +15,7 @@ const PANELS: { [K in View["kind"]]?: Panel<Extract<View, { kind: K }>> } = {
   table: TablePanel,
   counter: CounterPanel,
   events: EventsPanel,
+  records: lazy(() => import("./Records").then((module) => module.RecordsPanel)),
 };
 
 /** The component for a declared kind; one this page does not know yet shows what it is. */
