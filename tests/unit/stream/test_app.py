@@ -80,9 +80,9 @@ MISTAKES: dict[str, tuple[Callable[[hr.App, hr.Stream], object], str]] = {
         ),
         "several columns",
     ),
-    "a view declared twice": (
-        lambda app, _: [app.view.records("c", control_table="c") for _ in range(2)],
-        "declared twice",
+    "a view of a topic and a table": (
+        lambda app, _: app.view.table("c", topic="a", table="b"),
+        "topic= or table=",
     ),
     "a batch of none": (lambda app, rows: app.on(rows, print, batch=0), "at least 1"),
     "another application's stream": (
