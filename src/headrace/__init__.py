@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from headrace.operators.geo.geometry import check_geometry
     from headrace.operators.patterns.matched import matched
     from headrace.operators.patterns.pattern import Pattern, all_of, any_of
+    from headrace.operators.rulebook.rule import Rule
     from headrace.stream.app import App, AppTable, ControlTable
     from headrace.stream.data import Data, Published, Versioned
     from headrace.stream.match_recognize import match_recognize
@@ -57,6 +58,7 @@ _PLACES = {
     "HeadraceError": "headrace.core.errors",
     "Pattern": "headrace.operators.patterns.pattern",
     "Published": "headrace.stream.data",
+    "Rule": "headrace.operators.rulebook.rule",
     "Stream": "headrace.stream.stream",
     "Versioned": "headrace.stream.data",
     "run": "headrace.gateway.local",
@@ -84,6 +86,7 @@ __all__ = [
     "NotFoundError",
     "Pattern",
     "Published",
+    "Rule",
     "Stream",
     "Versioned",
     "all_of",

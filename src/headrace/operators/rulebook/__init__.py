@@ -1,0 +1,1 @@
+"""Rules: records that people change, compiled together and judged over frames."""
