@@ -115,6 +115,10 @@ export interface ChartView extends ViewBase {
   /** Seconds of history shown. */
   span: number;
   thresholds: Threshold[];
+  /** Columns of the bounds within which the first column of `y` is expected. */
+  band: [string, string] | null;
+  /** A column that is true where it is out of the ordinary. */
+  mark: string | null;
   stat: "line" | "rate";
 }
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { align, choose, isolated, perSecond, withGaps } from "../src/chart/series";
+import { align, bandStretches, choose, isolated, perSecond, withGaps } from "../src/chart/series";
 
 const minute = (n: number) => `2026-01-01T00:${String(n).padStart(2, "0")}:00Z`;
 const second = (n: number) => Date.parse(minute(n)) / 1_000;
@@ -73,4 +73,34 @@ test("a rate is the change between two neighbours, not over a gap", () => {
   };
 
   expect(perSecond(data).lines[0]?.values).toEqual([null, 5, null, null, -1]);
+});
+
+test("bounds and marks belong to the first column", () => {
+  const rows = [
+    { at: minute(0), mean: 2, n: 5, lcl: 1, ucl: 3, out: false },
+    { at: minute(1), mean: 9, n: 5, lcl: 1, ucl: 3, out: true },
+    { at: minute(2), mean: 2, n: 5, lcl: null, ucl: 3, out: null },
+  ];
+  const shape = { x: "at", y: ["mean", "n"], by: null, mark: "out" };
+  const { lines } = align(rows, { ...shape, band: ["lcl", "ucl"] });
+
+  expect(lines).toEqual([
+    {
+      label: "mean",
+      values: [2, 9, 2],
+      low: [1, 1, null],
+      high: [3, 3, 3],
+      marked: [false, true, false],
+    },
+    { label: "n", values: [5, 5, 5] },
+  ]);
+});
+
+test("a band ends where a bound is unknown", () => {
+  const line = { label: "a", values: [], low: [1, 1, null, 1, 1], high: [2, 2, 2, null, 2] };
+
+  expect(bandStretches(line)).toEqual([
+    [0, 1],
+    [4, 4],
+  ]);
 });

@@ -116,6 +116,8 @@ class Views:
         unit: str | None = None,
         span: Duration = "10m",
         thresholds: Sequence[Mapping[str, Any]] = (),
+        band: tuple[str, str] | None = None,
+        mark: str | None = None,
         stat: Literal["line", "rate"] = "line",
     ) -> None:
         """Show columns over time.
@@ -132,6 +134,9 @@ class Views:
             unit: Unit at the axis.
             span: How much time is shown.
             thresholds: `{"value", "severity", "label"}` lines.
+            band: Columns of the least and greatest value expected of the first column of `y`,
+                e.g. the limits of a control chart; the area between them is shaded.
+            mark: Boolean column; where it is true, the first column of `y` is marked.
             stat: `line` draws values, `rate` their change per second.
         """
         self._add(
@@ -147,6 +152,8 @@ class Views:
                 "unit": unit,
                 "span": _seconds(span),
                 "thresholds": [dict(threshold) for threshold in thresholds],
+                "band": None if band is None else list(band),
+                "mark": mark,
                 "stat": stat,
             },
         )

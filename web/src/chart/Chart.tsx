@@ -11,7 +11,7 @@ import type { ChartView, Row } from "../wire";
 import { shownSpan } from "./axis";
 import s from "./Chart.module.css";
 import { makePlot, PLACES } from "./plot";
-import { type Aligned, align, choose, perSecond, withGaps } from "./series";
+import { type Aligned, align, choose, type Line, perSecond, withGaps } from "./series";
 
 const ROWS = 6_000;
 
@@ -79,6 +79,7 @@ function Plot({ view, data, heardAt, dropped }: PlotProps) {
   const plot = useRef<uPlot | null>(null);
   const [at, setAt] = useState<number | null>(null);
   const labels = useShown(data);
+  const lines = useRef<(Line | undefined)[]>([]);
   const longest = useMemo(
     () => Math.max(...store.app.views.map((other) => (other.kind === "chart" ? other.span : 0))),
     [store],
@@ -95,6 +96,7 @@ function Plot({ view, data, heardAt, dropped }: PlotProps) {
       width: element.clientWidth,
       height: element.clientHeight,
       onCursor: setAt,
+      lines: () => lines.current,
     });
     plot.current = made;
     const sized = new ResizeObserver(() =>
@@ -109,8 +111,9 @@ function Plot({ view, data, heardAt, dropped }: PlotProps) {
   }, [labels, view]);
 
   useEffect(() => {
-    const byLabel = new Map(data.lines.map((line) => [line.label, line.values]));
-    const columns = [data.x, ...labels.map((label) => byLabel.get(label) ?? [])];
+    const byLabel = new Map(data.lines.map((line) => [line.label, line]));
+    lines.current = labels.map((label) => byLabel.get(label));
+    const columns = [data.x, ...lines.current.map((line) => line?.values ?? [])];
     plot.current?.setData(columns as unknown as uPlot.AlignedData, false);
     plot.current?.setScale("x", span);
   }, [data, labels, view]);
@@ -158,7 +161,8 @@ function Plot({ view, data, heardAt, dropped }: PlotProps) {
 }
 
 function drawn(view: ChartView, x: string, rows: Iterable<Row>): Aligned {
-  const aligned = align(rows, { x, y: view.y, by: view.by });
+  const { y, by, band, mark } = view;
+  const aligned = align(rows, { x, y, by, band, mark });
   return view.stat === "rate" ? perSecond(aligned) : aligned;
 }
 

@@ -4,11 +4,13 @@ import { color } from "../theme";
 import { severityOf } from "../ui/severity";
 import type { Threshold } from "../wire";
 import { zoom } from "./axis";
-import { isolated } from "./series";
+import { bandStretches, isolated, type Line } from "./series";
 
 export const PLACES = 8;
 const FONT = "11px system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif";
 const SHORT_AXIS_S = 240;
+const BAND_ALPHA = 0.14;
+const MARK_PX = 5;
 /** A threshold further away than this many data heights would flatten the lines. */
 const NEAR = 1.5;
 
@@ -29,6 +31,21 @@ export function verticalRange(
   if (min > 0 && (fromZero || min < 0.6 * max)) min = 0;
   const air = (max - min || Math.abs(max) || 1) * 0.08;
   return [min === 0 ? 0 : min - air, max + air];
+}
+
+/** The range of the data and of the bands around it. */
+function withBands(
+  low: number | null,
+  high: number | null,
+  lines: readonly (Line | undefined)[],
+): [number | null, number | null] {
+  let [least, most] = [low, high];
+  for (const line of lines) {
+    for (const bound of line?.low ?? [])
+      if (bound !== null) least = Math.min(least ?? bound, bound);
+    for (const bound of line?.high ?? []) if (bound !== null) most = Math.max(most ?? bound, bound);
+  }
+  return [least, most];
 }
 
 function drawThresholds(plot: uPlot, thresholds: readonly Threshold[]): void {
@@ -53,6 +70,64 @@ function drawThresholds(plot: uPlot, thresholds: readonly Threshold[]): void {
   }
 }
 
+/** The area in which each line's values are expected. */
+function drawBands(plot: uPlot, lines: readonly (Line | undefined)[]): void {
+  const { ctx, bbox } = plot;
+  const at = plot.data[0];
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+  ctx.clip();
+  lines.forEach((line, place) => {
+    if (!line?.low || !line.high) return;
+    ctx.fillStyle = color(`series-${place % PLACES}`);
+    ctx.globalAlpha = BAND_ALPHA;
+    for (const [from, to] of bandStretches(line)) {
+      ctx.beginPath();
+      for (let index = from; index <= to; index += 1) {
+        ctx.lineTo(
+          plot.valToPos(at[index] ?? 0, "x", true),
+          plot.valToPos(line.high[index] ?? 0, "y", true),
+        );
+      }
+      for (let index = to; index >= from; index -= 1) {
+        ctx.lineTo(
+          plot.valToPos(at[index] ?? 0, "x", true),
+          plot.valToPos(line.low[index] ?? 0, "y", true),
+        );
+      }
+      ctx.fill();
+    }
+  });
+  ctx.restore();
+}
+
+/** A diamond where a value is out of the ordinary: a shape, since colour alone says nothing. */
+function drawMarks(plot: uPlot, lines: readonly (Line | undefined)[]): void {
+  const { ctx } = plot;
+  const size = MARK_PX * devicePixelRatio;
+  const { min = 0, max = 0 } = plot.scales["x"] ?? {};
+  ctx.save();
+  ctx.strokeStyle = color("critical");
+  ctx.lineWidth = 1.5 * devicePixelRatio;
+  for (const line of lines) {
+    line?.marked?.forEach((marked, index) => {
+      const value = line.values[index];
+      const moment = plot.data[0][index] ?? 0;
+      if (!marked || value == null || moment < (min ?? 0) || moment > (max ?? 0)) return;
+      const [x, y] = [plot.valToPos(moment, "x", true), plot.valToPos(value, "y", true)];
+      ctx.beginPath();
+      ctx.moveTo(x - size, y);
+      ctx.lineTo(x, y - size);
+      ctx.lineTo(x + size, y);
+      ctx.lineTo(x, y + size);
+      ctx.closePath();
+      ctx.stroke();
+    });
+  }
+  ctx.restore();
+}
+
 export interface PlotOptions {
   labels: readonly string[];
   thresholds: readonly Threshold[];
@@ -60,6 +135,8 @@ export interface PlotOptions {
   width: number;
   height: number;
   onCursor: (index: number | null) => void;
+  /** The lines as they are drawn, in the order of `labels`. */
+  lines: () => readonly (Line | undefined)[];
 }
 
 export function makePlot(target: HTMLElement, options: PlotOptions): uPlot {
@@ -105,8 +182,10 @@ export function makePlot(target: HTMLElement, options: PlotOptions): uPlot {
       scales: {
         x: { time: true, auto: false },
         y: {
-          range: (_plot, low, high) =>
-            verticalRange(low, high, options.thresholds, options.fromZero),
+          range: (_plot, low, high) => {
+            const [least, most] = withBands(low, high, options.lines());
+            return verticalRange(least, most, options.thresholds, options.fromZero);
+          },
         },
       },
       axes: [
@@ -136,7 +215,11 @@ export function makePlot(target: HTMLElement, options: PlotOptions): uPlot {
       ],
       series: [{}, ...options.labels.map(line)],
       hooks: {
-        draw: [(plot) => drawThresholds(plot, options.thresholds)],
+        drawAxes: [(plot) => drawBands(plot, options.lines())],
+        draw: [
+          (plot) => drawThresholds(plot, options.thresholds),
+          (plot) => drawMarks(plot, options.lines()),
+        ],
         setCursor: [(plot) => options.onCursor(plot.cursor.idx ?? null)],
         setSelect: [
           (plot) => {

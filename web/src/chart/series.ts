@@ -3,6 +3,11 @@ import type { Row } from "../wire";
 export interface Line {
   label: string;
   values: (number | null)[];
+  /** Where values are expected to lie, at each moment; absent where the view has no band. */
+  low?: (number | null)[];
+  high?: (number | null)[];
+  /** Moments at which the value is out of the ordinary. */
+  marked?: boolean[];
 }
 
 /** Columns as uPlot wants them: every line has a value or null at each moment. */
@@ -18,6 +23,22 @@ export interface Shape {
   x: string;
   y: readonly string[];
   by: string | null;
+  /** Columns of the lower and upper bound of the first column of `y`. */
+  band?: readonly [string, string] | null;
+  /** A column that is true where the first column of `y` is out of the ordinary. */
+  mark?: string | null;
+}
+
+interface Point {
+  value: number | null;
+  low: number | null;
+  high: number | null;
+  marked: boolean;
+}
+
+function numberOf(row: Row, column: string | undefined): number | null {
+  const value = column === undefined ? null : row[column];
+  return typeof value === "number" ? value : null;
 }
 
 /** A step this many times the usual one is drawn as a gap. */
@@ -53,8 +74,10 @@ function seconds(row: Row, column: string): number | null {
  * moment and line the last wins: a window that is updated replaces what it said before.
  */
 export function align(rows: Iterable<Row>, shape: Shape): Aligned {
-  const points = new Map<string, Map<number, number | null>>();
+  const points = new Map<string, Map<number, Point>>();
   const starts = new Map<number, number>();
+  const { band, mark } = shape;
+  const first = new Set<string>();
   for (const row of rows) {
     const x = seconds(row, shape.x);
     if (x === null) continue;
@@ -63,21 +86,52 @@ export function align(rows: Iterable<Row>, shape: Shape): Aligned {
     const group = shape.by === null ? null : String(row[shape.by] ?? "–");
     for (const column of shape.y) {
       const label = group === null ? column : shape.y.length > 1 ? `${group} · ${column}` : group;
-      const value = row[column];
-      const line = points.get(label) ?? new Map<number, number | null>();
+      const line = points.get(label) ?? new Map<number, Point>();
       points.set(label, line);
-      line.set(x, typeof value === "number" ? value : null);
+      if (column === shape.y[0]) first.add(label);
+      line.set(x, {
+        value: numberOf(row, column),
+        low: numberOf(row, band?.[0]),
+        high: numberOf(row, band?.[1]),
+        marked: mark ? row[mark] === true : false,
+      });
     }
   }
   const moments = new Set<number>();
   for (const line of points.values()) for (const x of line.keys()) moments.add(x);
   const x = withGaps([...moments].sort((a, b) => a - b));
-  const lines = [...points].map(([label, line]) => ({
-    label,
-    values: x.map((moment) => line.get(moment) ?? null),
-  }));
+  const lines = [...points].map(([label, line]): Line => {
+    const at = x.map((moment) => line.get(moment));
+    const values = at.map((point) => point?.value ?? null);
+    if (!first.has(label)) return { label, values };
+    return {
+      label,
+      values,
+      ...(band && {
+        low: at.map((point) => point?.low ?? null),
+        high: at.map((point) => point?.high ?? null),
+      }),
+      ...(mark && { marked: at.map((point) => point?.marked ?? false) }),
+    };
+  });
   lines.sort((a, b) => a.label.localeCompare(b.label, "en", { numeric: true }));
   return { x, starts: x.map((moment) => starts.get(moment) ?? null), lines };
+}
+
+/** Stretches of moments at which both bounds are known, as [first, last] indices. */
+export function bandStretches({ low, high }: Line): [number, number][] {
+  const out: [number, number][] = [];
+  let begun: number | null = null;
+  const count = low?.length ?? 0;
+  for (let index = 0; index <= count; index += 1) {
+    const known = index < count && low?.[index] != null && high?.[index] != null;
+    if (known) begun ??= index;
+    else if (begun !== null) {
+      out.push([begun, index - 1]);
+      begun = null;
+    }
+  }
+  return out;
 }
 
 /** Each line's change per second, at the later of two moments. */
