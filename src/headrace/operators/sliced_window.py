@@ -168,7 +168,7 @@ class SlicedWindowTask(Task):
             low, high = self._fired, END_OF_TIME
         else:
             low, high = _minus(watermark, self._emission.lateness), self._fired
-        touched = self._in_windows(partials.select(self._slot), low, high)
+        touched = in_windows(self._assigner, partials.select(self._slot), low, high)
         if touched.height:
             every = self._emission.every
             turn = 0 if every is None else (self._tables.clock // every + 1) * every
@@ -236,25 +236,12 @@ class SlicedWindowTask(Task):
         rows = below(table, SLICE, high)
         if rows is None:
             rows = table.frame().clear()
-        inside = self._in_windows(rows, low, high)
+        inside = in_windows(self._assigner, rows, low, high)
         if only is None:
             return inside
         return inside.join(
             only, on=self._window, how="semi", nulls_equal=True, maintain_order="left"
         )
-
-    def _in_windows(self, rows: pl.DataFrame, low: int, high: int) -> pl.DataFrame:
-        """Repeat rows for each window with low < end <= high that holds their slice."""
-        slices = pl.col(SLICE)
-        if self._assigner.whole:
-            ends = rows.with_columns(self._assigner.last_end(slices).alias(END))
-            return ends.filter(pl.col(END) > low, pl.col(END) <= high)
-        first = pl.max_horizontal(
-            self._assigner.first_end(slices), pl.lit(self._assigner.end_after(low), pl.Int64)
-        )
-        last = pl.min_horizontal(self._assigner.last_end(slices), pl.lit(high, pl.Int64))
-        held = pl.int_ranges(first, last + 1, self._assigner.every_us).alias(END)
-        return rows.filter(first <= last).with_columns(held).explode(END)
 
     def _give(self, rows: pl.DataFrame) -> Iterable[Out]:
         if rows.is_empty():
@@ -315,6 +302,28 @@ class SlicedWindowTask(Task):
         if not isinstance(earliest, int):
             return END_OF_TIME
         return max(self._assigner.first_end_of(earliest), self._assigner.end_after(self._fired))
+
+
+def in_windows(assigner: Sliced, rows: pl.DataFrame, low: int, high: int) -> pl.DataFrame:
+    """Repeat rows for each window with low < end <= high that holds their slice.
+
+    Args:
+        assigner: Cuts time into slices and windows.
+        rows: Have the start of their slice as `SLICE`, microseconds.
+        low: A window end that is not asked for any more.
+        high: The last one asked for.
+
+    Returns:
+        The rows with the window's end as `END`, microseconds; in order, windows ascending.
+    """
+    slices = pl.col(SLICE)
+    if assigner.whole:
+        ends = rows.with_columns(assigner.last_end(slices).alias(END))
+        return ends.filter(pl.col(END) > low, pl.col(END) <= high)
+    first = pl.max_horizontal(assigner.first_end(slices), pl.lit(assigner.end_after(low), pl.Int64))
+    last = pl.min_horizontal(assigner.last_end(slices), pl.lit(high, pl.Int64))
+    held = pl.int_ranges(first, last + 1, assigner.every_us).alias(END)
+    return rows.filter(first <= last).with_columns(held).explode(END)
 
 
 def _read_progress(value: bytes | None) -> tuple[int, int]:

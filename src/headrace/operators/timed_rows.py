@@ -108,7 +108,7 @@ class TimedRows:
         if not found:
             return
         counts = sum((stop - start for _, start, stop in found), np.zeros_like(low))
-        for first, last in _portions(counts):
+        for first, last in portions(counts):
             asked, rows = [], []
             for piece, start, stop in found:
                 key, place = _spread(start[first:last], stop[first:last])
@@ -304,7 +304,7 @@ def _spread(start: Ints, stop: Ints) -> tuple[Ints, Ints]:
     return number, np.arange(number.size, dtype=np.int64) + (start - before)[number]
 
 
-def _portions(counts: Ints) -> Iterator[tuple[int, int]]:
+def portions(counts: Ints) -> Iterator[tuple[int, int]]:
     """Cut numbers of rows into stretches that have about `_PORTION` rows together."""
     ends = np.cumsum(counts)
     if not ends.size or not ends[-1]:

@@ -10,6 +10,7 @@ import polars as pl
 from headrace.core.errors import PlanError
 from headrace.core.protocols import Operator
 from headrace.core.time import Duration, duration
+from headrace.operators.assigners import Assigner
 from headrace.operators.join import How
 from headrace.operators.join_asof import Strategy
 from headrace.stream.handle import Columns, Handle, TimeColumn
@@ -33,12 +34,13 @@ class Joining(Handle):
 
     __slots__ = ()
 
-    def join(
+    def join(  # noqa: PLR0913 - the words of the contract
         self,
         other: Stream,
         *,
         on: Columns | Mapping[str, str] | None = None,
-        within: tuple[Duration, Duration],
+        within: tuple[Duration, Duration] | None = None,
+        window: Assigner | None = None,
         how: How = "inner",
         where: pl.Expr | None = None,
         suffix: str = "_right",
@@ -49,7 +51,10 @@ class Joining(Handle):
         Args:
             other: The right side.
             on: Key columns; {left: right} where names differ, None for all with all.
-            within: Least and greatest time of the right row minus time of the left row.
+            within: Least and greatest time of the right row minus time of the left row; or
+            window: `hr.tumbling("5m")`, `hr.sliding(...)` or `hr.cumulate(...)`: rows pair that
+                lie in the same window, and leave when it ends, with `window_start` and
+                `window_end`.
             how: `inner`, `left`, `right`, `outer`: pairs, and rows of that side without one.
                 `semi`, `anti`: left rows that have a match, or none.
             where: Further condition on a pair, over both sides' columns.
@@ -57,7 +62,8 @@ class Joining(Handle):
             name: Identity of the state.
 
         Raises:
-            PlanError: The bounds are the wrong way round, or keys or columns do not fit.
+            PlanError: The bounds are the wrong way round, keys or columns do not fit, or not one
+                of `within` and `window` is given.
 
         Example:
             >>> import headrace as hr
@@ -67,17 +73,23 @@ class Joining(Handle):
             >>> paid = app.topic("paid", {"order": pl.Int64, **times}, time="time")
             >>> orders.join(paid, on="order", within=("0s", "1h"), how="left").schema.names()
             ['order', 'time', 'time_right']
+            >>> orders.join(paid, on="order", window=hr.tumbling("1h")).schema.names()
+            ['order', 'time', 'time_right', 'window_start', 'window_end']
         """
+        if (within is None) == (window is None):
+            raise PlanError(
+                "join() takes within= or window=",
+                hint='within=("-5m", "0s") pairs rows by their distance, '
+                'window=tumbling("5m") those of a window',
+            )
         from headrace.operators.join import Join
+        from headrace.operators.window_join import WindowJoin
 
-        operator = Join(
-            on=on,
-            within=tuple(duration(bound) for bound in within),
-            how=how,
-            where=where,
-            suffix=suffix,
-            name=name,
-        )
+        parameters = {"on": on, "how": how, "where": where, "suffix": suffix, "name": name}
+        if within is None:
+            paired = WindowJoin(assigner=window, **parameters)
+            return self._beside(other, paired, TimeColumn("window_end", -1))
+        operator = Join(within=tuple(duration(bound) for bound in within), **parameters)
         theirs = None
         if other.time is not None and how not in ("semi", "anti"):
             columns = operator.columns(self.schema, other.schema)
