@@ -158,7 +158,25 @@ export interface RecordsView extends ViewBase {
   columns: string[] | null;
 }
 
-export type View = MapView | ChartView | TableView | CounterView | EventsView | RecordsView;
+export interface VoxelsView extends ViewBase {
+  kind: "voxels";
+  table: string;
+  x: string;
+  y: string;
+  z: string;
+  value: string;
+  unit: string | null;
+  limit: number;
+}
+
+export type View =
+  | MapView
+  | ChartView
+  | TableView
+  | CounterView
+  | EventsView
+  | RecordsView
+  | VoxelsView;
 
 export interface AppInfo {
   app: string;

@@ -239,6 +239,50 @@ class Views:
             },
         )
 
+    def voxels(  # noqa: PLR0913 - three axes and what they hold
+        self,
+        name: str,
+        *,
+        table: Any,
+        x: str,
+        y: str,
+        z: str,
+        value: str,
+        unit: str | None = None,
+        limit: int = 50_000,
+        title: str = "",
+        place: Place = "hero",
+    ) -> None:
+        """Show the voxels of a table: all of them from any side, and one slice exactly.
+
+        Args:
+            name: Unique among views.
+            table: One row per voxel, as it is or down-sampled.
+            x: Column of the index along x.
+            y: Column of the index along y.
+            z: Column of the index along z.
+            value: Column that chooses the colour.
+            unit: Unit of `value`.
+            limit: Most voxels that the page takes.
+            title: Heading of the view.
+            place: hero, side or below.
+        """
+        self._add(
+            name,
+            title,
+            place,
+            {
+                "kind": "voxels",
+                "table": source_name(table),
+                "x": x,
+                "y": y,
+                "z": z,
+                "value": value,
+                "unit": unit,
+                "limit": limit,
+            },
+        )
+
     def records(
         self,
         name: str,

@@ -16,6 +16,7 @@ const PANELS: { [K in View["kind"]]?: Panel<Extract<View, { kind: K }>> } = {
   counter: CounterPanel,
   events: EventsPanel,
   records: lazy(() => import("./Records").then((module) => module.RecordsPanel)),
+  voxels: lazy(() => import("../voxels/VoxelsPanel").then((module) => module.VoxelsPanel)),
 };
 
 /** The component for a declared kind; one this page does not know yet shows what it is. */
