@@ -47,6 +47,7 @@ def each_row(
     *,
     over: int | None = None,
     last: int | None = None,
+    following: int | None = None,
     arrival: bool = False,
 ) -> Callable[[pl.DataFrame], dict[str, pl.DataFrame]]:
     def by_hand(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -58,6 +59,8 @@ def each_row(
             mine = group.drop("__all")
             for place in range(mine.height):
                 covered = mine[: place + 1]
+                if following is not None:
+                    covered = mine.filter(pl.col(EVENT_TIME) <= mine[EVENT_TIME][place] + following)
                 if over is not None:
                     covered = covered.filter(pl.col(EVENT_TIME) > mine[EVENT_TIME][place] - over)
                 if last is not None:
@@ -78,6 +81,7 @@ def case(name: str, by: tuple[str, ...], *, arrival: bool = False, **cover: int)
         aggregates=aggregates,
         over=None if over is None else f"{over}us",
         rows=cover.get("last"),
+        following=f"{cover['following']}us" if "following" in cover else None,
         order="arrival" if arrival else "event",
     )
     # Rows that are late under arrival order are those older than their key's newest, which an
@@ -95,6 +99,8 @@ CASES = [
     case("over 5 s", ("k",), over=5 * SECOND),
     case("over 1 us", ("k", "j"), over=1),
     case("over 1 min, no key", (), over=60 * SECOND),
+    case("5 s and 7 s after", ("k",), over=5 * SECOND, following=7 * SECOND),
+    case("2 s and 1 us after, no key", (), over=2 * SECOND, following=1),
     case("last 3", ("j",), last=3),
     case("last 1, no key", (), last=1),
     case("arrival over 5 s", ("k",), arrival=True, over=5 * SECOND),

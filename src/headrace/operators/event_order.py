@@ -64,6 +64,17 @@ class EventOrderBuffer:
         self._oldest = [_oldest(piece) for piece in waiting]
         return pl.concat(due, rechunk=True).sort(EVENT_TIME, POSITION, maintain_order=True)
 
+    def before(self, bound: int) -> pl.DataFrame:
+        """Return the rows strictly before `bound`, in order, and keep them. Cost: O(n log n) for
+        the pieces that hold such rows.
+        """
+        pieces = zip(self._table.pieces, self._oldest, strict=True)
+        found = [
+            piece.filter(piece[EVENT_TIME] < bound) for piece, first in pieces if first < bound
+        ]
+        rows = pl.concat(found, rechunk=True) if found else self._table.frame().clear()
+        return rows.sort(EVENT_TIME, POSITION, maintain_order=True)
+
     def release_all(self) -> pl.DataFrame | None:
         """Give up every row, in order; None when there are none."""
         return self.release(END_OF_TIME)

@@ -68,17 +68,49 @@ class Windowing(Handle):
         span: Duration | None = None,
         *,
         rows: int | None = None,
+        following: Duration | None = None,
         by: Columns | None = None,
         order: Order = "event",
         name: str | None = None,
         **more: Any,
     ) -> Rolled:
-        """Aggregate, for each row, what came before it: `span` of event time, or `rows` rows."""
+        """Aggregate, for each row, what came before it; `.agg(...)` says what comes out.
+
+        Args:
+            span: Length of event time before the row: (t - span, t]; or
+            rows: number of rows, the row itself among them.
+            following: Length of event time after the row that counts too, up to and including
+                t + following. Rows then wait that much longer for their answer.
+            by: Key columns; None makes one group.
+            order: `event` waits for the watermark, `arrival` answers at once.
+            name: Identity of the state.
+            more: Further parameters of the operator, such as `forget`.
+
+        Raises:
+            PlanError: Not one of `span` and `rows` is given, or `following` without a span or
+                in order of arrival.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> depths = app.topic(
+            ...     "depths", {"time": pl.Datetime("us", "UTC"), "m": pl.Float64}, time="time"
+            ... )
+            >>> smooth = depths.rolling("2s", following="1s").agg(mean=hr.mean("m"))
+            >>> _ = app.output("smooth", smooth)
+            >>> rows = pl.DataFrame({"time": [0, 1, 2], "m": [6.0, 9.0, 3.0]}).with_columns(
+            ...     (pl.col("time") * 1_000_000).cast(pl.Datetime("us", "UTC"))
+            ... )
+            >>> hr.testing.run(app, {"depths": rows})["smooth"]["mean"].to_list()
+            [7.5, 6.0, 6.0]
+        """
         parameters = {"by": column_names(by), "order": order, "name": name, **more}
         if span is not None:
             parameters["over"] = duration(span)
         if rows is not None:
             parameters["rows"] = rows
+        if following is not None:
+            parameters["following"] = duration(following)
         return Rolled(self, parameters)
 
     def dedup(

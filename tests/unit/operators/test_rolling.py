@@ -159,3 +159,53 @@ def test_rolling_needs_one_measure_of_length() -> None:
             rolling(**wrong)
     with pytest.raises(PlanError, match="exists already"):
         rolling(aggregates=(("v", agg.count()),)).output_schema(SCHEMA)
+
+
+def after(over: str, following: str, *, reopen: bool = True) -> Drive:
+    counted = (("n", agg.count()), ("all", agg.collect("v")))
+    operator = rolling(over=over, following=following, aggregates=counted)
+    return Drive(operator, SCHEMA, reopen=reopen)
+
+
+def test_following_covers_both_sides_and_waits_for_what_comes() -> None:
+    run = after("5s", "3s").step(rows(("a", 0, 0), ("a", 5, 5), ("a", 5, 6), ("a", 8, 8)))
+
+    assert not run.step(watermark=3).take()
+    run.step(watermark=4)
+    assert [row["all"] for row in run.take()] == [[0.0]]
+    run.step(rows(("a", 9, 9), ("a", 4, 4), ("b", 7, 7), start=9)).step(watermark=9)
+
+    found = [(row["t"], row["all"]) for row in run.take()]
+    assert found == [(4, [0.0, 4.0, 5.0, 6.0]), (5, [4, 5, 6, 8]), (5, [4, 5, 6, 8])]
+    run.finish()
+    assert [(row["t"], row["n"]) for row in run.take()] == [(7, 1), (8, 5), (9, 4)]
+
+
+def test_a_row_that_waits_for_what_follows_is_not_late_before_the_watermark_passes_it() -> None:
+    run = after("5s", "3s").step(watermark=10)
+
+    run.step(rows(("a", 9, 1), ("a", 10, 2))).finish()
+
+    assert [row["t"] for row in run.take("late")] == [9]
+    assert [row["t"] for row in run.take()] == [10]
+
+
+def test_following_keeps_only_what_rows_to_come_can_cover() -> None:
+    run = Drive(rolling(over="2s", following="3s", forget="2s"), SCHEMA, reopen=True)
+
+    for second in range(0, 60, 2):
+        run.step(rows(("a", second, 1.0), start=second), watermark=second)
+
+    assert run.tables.rows("waiting").rows == 2
+    assert run.tables.keyed("history").frame()["__rows_v"].list.len().to_list() == [1]
+
+
+@pytest.mark.parametrize("more", [{"over": None, "rows": 3}, {"order": "arrival"}])
+def test_following_needs_a_span_and_rows_in_order(more: dict[str, Any]) -> None:
+    with pytest.raises(PlanError, match="following= needs a length of time"):
+        rolling(following="1s", **more)
+
+
+def test_following_must_be_longer_than_nothing() -> None:
+    with pytest.raises(PlanError, match="longer than nothing"):
+        rolling(following="0s")
