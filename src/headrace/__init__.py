@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from headrace.operators.patterns.matched import matched
     from headrace.operators.patterns.pattern import Pattern, all_of, any_of
     from headrace.operators.rulebook.rule import Rule
+    from headrace.stream import model
     from headrace.stream.app import App, AppTable, ControlTable
     from headrace.stream.data import Data, Published, Versioned
     from headrace.stream.match_recognize import match_recognize
@@ -75,7 +76,11 @@ _PLACES = {
     ),
 }
 
-_MODULES = {"chart": "headrace.operators.charts", "testing": "headrace.testing"}
+_MODULES = {
+    "chart": "headrace.operators.charts",
+    "model": "headrace.stream.model",
+    "testing": "headrace.testing",
+}
 
 __all__ = [
     "App",
@@ -106,6 +111,7 @@ __all__ = [
     "mean",
     "median",
     "min",
+    "model",
     "n_unique",
     "nth",
     "quantile",

@@ -1,0 +1,1 @@
+"""Models that learn while they predict."""
