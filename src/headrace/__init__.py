@@ -15,6 +15,7 @@ _os.environ.setdefault("POLARS_NO_PARTITION", "1")
 
 if TYPE_CHECKING:
     from headrace import testing
+    from headrace.alerts import channels as channel
     from headrace.core.errors import HeadraceError, NotFoundError
     from headrace.core.time import event_time
     from headrace.gateway.local import run
@@ -77,6 +78,7 @@ _PLACES = {
 }
 
 _MODULES = {
+    "channel": "headrace.alerts.channels",
     "chart": "headrace.operators.charts",
     "model": "headrace.stream.model",
     "testing": "headrace.testing",
@@ -96,6 +98,7 @@ __all__ = [
     "Versioned",
     "all_of",
     "any_of",
+    "channel",
     "chart",
     "check_geometry",
     "collect",

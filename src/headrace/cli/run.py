@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace.alerts.channel import check_channels
+from headrace.alerts.secrets import Secrets
 from headrace.cli.loading import load_app
 from headrace.core.errors import ConfigError, OutsideError
 from headrace.core.settings import Settings
@@ -78,6 +80,7 @@ def supervise(
         Whether a role that ends the run was done, rather than somebody stopping it.
     """
     check_port(settings.gateway.host, settings.gateway.port)
+    check_channels([delivery.channel for delivery in app.deliveries], secrets_of(settings))
     data = settings.data_dir
     data.mkdir(parents=True, exist_ok=True)
     command = role_command(request, settings)
@@ -91,7 +94,7 @@ def supervise(
         return step if isinstance(step, int) else None
 
     roles = [*extra, Role("gateway", command("gateway"))]
-    if app.handlers:
+    if app.handlers or app.deliveries:
         roles.append(Role("connect", command("connect")))
     roles.append(Role("engine", command("engine"), engine_step))
     supervisor = Supervisor(roles, data / "supervisor" / "status.json")
@@ -134,6 +137,11 @@ def read_settings() -> Settings:
         first = error.errors()[0]
         name = "HEADRACE_" + "__".join(str(part) for part in first["loc"]).upper()
         raise ConfigError(f"{name}: {first['msg']}", hint="see docs/operations.md") from error
+
+
+def secrets_of(settings: Settings) -> Secrets:
+    """Return the secrets of the environment and the settings."""
+    return Secrets({name: value.get_secret_value() for name, value in settings.secrets.items()})
 
 
 def role_command(request: RunRequest, settings: Settings) -> Callable[[str], list[str]]:
@@ -192,7 +200,12 @@ def _run_role(request: RunRequest, app: App, settings: Settings) -> None:
         case "connect":
             from headrace.connect.role import run_connect
 
-            run_connect(app, settings.data_dir)
+            run_connect(
+                app,
+                settings.data_dir,
+                secrets_of(settings),
+                allow_private=settings.connect.allow_private,
+            )
         case _:
             raise ConfigError(f"no role {request.role!r}", hint=f"roles are {', '.join(ROLES)}")
 

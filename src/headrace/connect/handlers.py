@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 from collections.abc import Sequence
 
 import polars as pl
 import structlog
 
+from headrace.connect.cursor import Cursor
 from headrace.core.errors import OutsideError
 from headrace.core.log import (
     Append,
@@ -17,7 +17,6 @@ from headrace.core.log import (
     Commit,
     PartitionInfo,
     Position,
-    Put,
     Reader,
     TopicPartition,
     TopicSpec,
@@ -56,16 +55,16 @@ class HandlerSink:
         self._clock = clock
         self._dead = handler.name + DEAD
         self._partition = writer.create(TopicSpec(self._dead, DEAD_SCHEMA))[0].partition
-        self.positions: dict[TopicPartition, Position] = {}
-        for key, value in writer.scan(f"cursor/{handler.name}/").items():
-            _, _, topic, partition = key.split("/")
-            incarnation, offset = json.loads(value)
-            self.positions[TopicPartition(topic, int(partition))] = Position(incarnation, offset)
+        self._cursor = Cursor(handler.name, handler.topic, reader, writer)
+
+    @property
+    def positions(self) -> dict[TopicPartition, Position]:
+        """The next row of each partition that was not given yet; retention stops there."""
+        return self._cursor.positions
 
     async def turn(self) -> bool:
         """Give one batch of each partition to the handler; return whether there was any."""
-        infos = self._reader.partitions([self.handler.topic])
-        due = [(at, info) for at, info in sorted(infos.items()) if self._unread(at, info)]
+        due = self._cursor.unread(self.positions)
         gate = asyncio.Semaphore(self.handler.concurrency)
 
         async def one(at: TopicPartition, info: PartitionInfo) -> None:
@@ -74,13 +73,6 @@ class HandlerSink:
 
         await asyncio.gather(*(one(at, info) for at, info in due))
         return bool(due)
-
-    def _unread(self, at: TopicPartition, info: PartitionInfo) -> bool:
-        place = self.positions.setdefault(at, Position(info.incarnation, info.start))
-        if place.incarnation != info.incarnation or place.offset < info.start:
-            _log.warning("handler.rows_lost", handler=self.handler.name, topic=at.topic)
-            self.positions[at] = Position(info.incarnation, info.start)
-        return info.end > self.positions[at].offset
 
     async def _give(self, at: TopicPartition, info: PartitionInfo) -> None:
         start = self.positions[at].offset
@@ -91,9 +83,7 @@ class HandlerSink:
         error = await self._call(frame)
         appends = [] if error is None else [self._letters(frame, at, batches, error)]
         place = Position(info.incarnation, batches[-1].end)
-        key = f"cursor/{self.handler.name}/{at.topic}/{at.partition}"
-        cursor = Put(key, json.dumps(list(place)).encode())
-        self._writer.commit([Commit(appends=appends, puts=[cursor])])
+        self._writer.commit([Commit(appends=appends, puts=[self._cursor.put(at, place)])])
         self.positions[at] = place
 
     async def _call(self, frame: pl.DataFrame) -> Exception | None:

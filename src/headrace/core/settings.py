@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -78,12 +78,25 @@ class EngineSettings(BaseModel):
     max_state_bytes: int | None = Field(default=None, gt=0)
 
 
+class ConnectSettings(BaseModel):
+    """What sinks may do.
+
+    Attributes:
+        allow_private: Channels may reach addresses that are not public, whatever each says.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    allow_private: bool = False
+
+
 class Settings(BaseSettings):
     """Every setting of a run.
 
     Attributes:
         data_dir: Where logs, journals and checkpoints lie; must be on a local disk.
         log_format: `json` for machines, `text` for people; `auto` looks at the terminal.
+        secrets: Values of secrets by name, for those that are no environment variable.
     """
 
     model_config = SettingsConfigDict(
@@ -99,6 +112,8 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     gateway: GatewaySettings = GatewaySettings()
     engine: EngineSettings = EngineSettings()
+    connect: ConnectSettings = ConnectSettings()
+    secrets: dict[str, SecretStr] = {}
 
     @classmethod
     def settings_customise_sources(

@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 
 import polars as pl
 
+from headrace.alerts.notification import DELIVERIES, DELIVERIES_SCHEMA
 from headrace.core.errors import NotFoundError, SchemaError
 from headrace.core.log import OP, TopicSpec
 from headrace.core.schema import RowSchema
@@ -49,6 +50,11 @@ class Catalog:
         for output in plan.outputs:
             schema = RowSchema(columns=output.schema)
             self._add(TopicEntry(output.name, "output", schema, output.time, output.key))
+        for topic_name in sorted({delivery.topic for delivery in plan.deliveries}):
+            attempts = RowSchema.of(DELIVERIES_SCHEMA)
+            self._add(TopicEntry(DELIVERIES, "output", attempts, "at"))
+            dead = topic_name + DEAD
+            self._add(TopicEntry(dead, "dead", RowSchema.of(DEAD_SCHEMA), "arrival"))
         self.tables: dict[str, TableDecl] = {table.name: table for table in plan.tables}
         for control in plan.control_tables:
             if VERSION in control.schema.columns:

@@ -249,6 +249,11 @@ class Core:
         """Return what the application's engine last published, empty if nothing."""
         return self.statuses.get(f"engine-{self.plan.app}", {})
 
+    def channel_statuses(self) -> dict[str, dict[str, Any]]:
+        """Return what the role connect last published of the application's channels, by name."""
+        channels = self.statuses.get(f"connect-{self.plan.app}", {}).get("channels", {})
+        return {name: status for name, status in channels.items() if isinstance(status, dict)}
+
     def supervised(self) -> dict[str, dict[str, Any]]:
         """Return the roles of this run by name, empty where no supervisor started it."""
         roles = self.statuses.get("supervisor", {}).get("roles", {})

@@ -87,6 +87,8 @@ def health_checks(core: Core) -> dict[str, dict[str, Any]]:
             silent = _silent(published, now)
             word = f"no sign of life for {_seconds(silent)}" if silent else published["state"]
             checks[owner] = _check("degraded" if silent else "healthy", word, published)
+    for name, channel in sorted(core.channel_statuses().items()):
+        checks[f"channel {name}"] = _channel_check(channel)
     for name, role in core.supervised().items():
         if role["state"] in {"waiting", "down"}:
             detail = f"{role['state']} after exit {role['last_exit']}, {role['restarts']} restarts"
@@ -134,6 +136,13 @@ def _engine_check(engine: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     if waiting and isinstance(last, str) and now - datetime.fromisoformat(last) > STUCK_AFTER:
         return _check("unhealthy", f"stuck: {waiting} rows wait and no step is made", engine)
     return _check("healthy", f"step {engine['step']}, {waiting} rows waiting", engine)
+
+
+def _channel_check(channel: Mapping[str, Any]) -> dict[str, Any]:
+    counts = ", ".join(f"{channel[word]} {word}" for word in ("delivered", "dead", "waiting"))
+    if channel["failing"]:
+        return _check("degraded", f"the last attempt failed: {channel['failing']}; {counts}")
+    return _check("healthy", counts)
 
 
 def _check(

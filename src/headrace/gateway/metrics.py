@@ -44,6 +44,7 @@ class GatewayCollector(Collector):
         yield from self._ingest()
         yield from self._topics()
         yield from self._engine()
+        yield from self._channels()
         clients = GaugeMetricFamily("headrace_live_clients", "WebSocket clients connected")
         clients.add_metric([], len(self._core.hub.clients))
         yield clients
@@ -112,6 +113,22 @@ class GatewayCollector(Collector):
             for key, count in sorted(_mapping(status.get(name)).items()):
                 family.add_metric([key.removesuffix(DEAD)], count)
             yield family
+
+    def _channels(self) -> Iterator[Metric]:
+        attempts = CounterMetricFamily(
+            "headrace_deliveries",
+            "Attempts to deliver notifications since the role connect started, by outcome",
+            labels=["channel", "outcome"],
+        )
+        waiting = GaugeMetricFamily(
+            "headrace_deliveries_waiting", "Notifications not delivered yet", labels=["channel"]
+        )
+        for name, channel in sorted(self._core.channel_statuses().items()):
+            for outcome in ("delivered", "failed", "dead"):
+                attempts.add_metric([name, outcome], channel[outcome])
+            waiting.add_metric([name], channel["waiting"])
+        yield attempts
+        yield waiting
 
 
 _ENGINE: Final = [

@@ -38,6 +38,10 @@ def explain_text(plan: Plan) -> str:
         + (f" ttl={duration_text(table.ttl)}" if table.ttl else "")
         for table in plan.tables
     )
+    lines.extend(
+        f"  channel {delivery.channel} ({delivery.kind}) <- {delivery.topic}"
+        for delivery in plan.deliveries
+    )
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Literal
@@ -144,6 +144,21 @@ class TableDecl:
         return self.name + CHANGES
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryDecl:
+    """A channel that takes its rows of a topic of notifications; the role connect serves it.
+
+    Attributes:
+        topic: The topic of notifications.
+        channel: Name of the channel; how to reach it is no part of a plan.
+        kind: webhook, email, ...
+    """
+
+    topic: str
+    channel: str
+    kind: str
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything an application asks to be run. Nodes are in topological order."""
@@ -154,6 +169,7 @@ class Plan:
     nodes: tuple[Node, ...] = ()
     outputs: tuple[OutputDecl, ...] = ()
     tables: tuple[TableDecl, ...] = ()
+    deliveries: tuple[DeliveryDecl, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -205,7 +221,9 @@ class Plan:
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with anything that could change an answer."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+        body = self.to_json()
+        del body["deliveries"]
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON data: for `headrace plan --json`, checkpoints and forms.
@@ -252,6 +270,7 @@ class Plan:
                 }
                 for table in self.tables
             ],
+            "deliveries": [asdict(delivery) for delivery in self.deliveries],
         }
 
 

@@ -10,6 +10,9 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import BaseModel
 
+from headrace.alerts.channel import Channel
+from headrace.alerts.notification import DELIVERIES, NOTIFICATIONS, check_columns
+from headrace.alerts.websocket import WebSocket
 from headrace.core.errors import ConfigError, PlanError, SchemaError
 from headrace.core.schema import RowSchema
 from headrace.core.time import TIME_DTYPE, Duration, duration
@@ -19,6 +22,7 @@ from headrace.plan.graph import (
     CHANGES,
     DEAD,
     ControlTableDecl,
+    DeliveryDecl,
     OutputDecl,
     Overflow,
     Plan,
@@ -98,6 +102,14 @@ class AppTable:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """A channel that takes its rows of a topic of notifications; run by the role connect."""
+
+    topic: str
+    channel: Channel
+
+
+@dataclass(frozen=True, slots=True)
 class Handler:
     """A Python function that takes a topic's rows; run by the role connect."""
 
@@ -139,6 +151,7 @@ class App(Surface):
         self.version = version
         self.graph = GraphBuilder()
         self.handlers: list[Handler] = []
+        self.deliveries: list[Delivery] = []
         self._topics: dict[str, TopicDecl] = {}
         self._control_tables: dict[str, ControlTableDecl] = {}
         self._outputs: dict[str, OutputDecl] = {}
@@ -360,6 +373,41 @@ class App(Surface):
             raise ConfigError(f"handler {handler!r} is declared twice", hint="give it a name=")
         self.handlers.append(Handler(handler, source_name(topic), fn, batch, concurrency, attempts))
 
+    def notify(self, notifications: Stream, channels: Sequence[Channel]) -> Stream:
+        """Deliver notifications by channels: each is a sink with a cursor of its own.
+
+        A row goes to the channel that its column `channel` names. It is tried until it is delivered
+        or dead, each attempt a row of the topic `deliveries`; what is dead is in
+        `<topic>.dead` with its reason.
+
+        Args:
+            notifications: What `app.output` returned, or a stream that becomes the output
+                `notifications`; with the columns of the operator `notify`.
+            channels: `hr.channel.webhook(...)` and so on, their names unique.
+
+        Returns:
+            The topic of notifications.
+
+        Raises:
+            ConfigError: A channel's name is taken.
+            PlanError: The stream carries no notifications.
+        """
+        self._own(notifications)
+        if not notifications.ref.node.startswith("topic:"):
+            notifications = self.output(NOTIFICATIONS, notifications)
+        topic = source_name(notifications)
+        check_columns(topic, notifications.schema)
+        for channel in channels:
+            if any(other.channel.name == channel.name for other in self.deliveries):
+                raise ConfigError(
+                    f"channel {channel.name!r} is declared twice", hint="give it a name="
+                )
+            self.deliveries.append(Delivery(topic, channel))
+            if isinstance(channel, WebSocket):
+                where = f"channel = '{channel.name}'"
+                self.socket(channel.path, topic=topic, where=where)
+        return notifications
+
     def plan(self) -> Plan:
         """Return everything declared so far as a plan; streams nobody uses are left out.
 
@@ -371,6 +419,10 @@ class App(Surface):
                 f"application {self.name!r} declares no topic",
                 hint='begin with app.topic("name", schema={...}, time="time")',
             )
+        if self.deliveries and (DELIVERIES in self._topics or DELIVERIES in self._outputs):
+            raise PlanError(
+                f"{DELIVERIES!r} is the topic of attempts at delivery", hint="rename yours"
+            )
         sources = [output.source for output in self._outputs.values()]
         sources += [table.source for table in self._tables.values()]
         plan = Plan(
@@ -380,6 +432,10 @@ class App(Surface):
             nodes=self.graph.needed(tuple(sources)),
             outputs=tuple(self._outputs.values()),
             tables=tuple(self._tables.values()),
+            deliveries=tuple(
+                DeliveryDecl(one.topic, one.channel.name, one.channel.kind)
+                for one in self.deliveries
+            ),
         )
         check(plan)
         return plan

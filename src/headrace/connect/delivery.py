@@ -1,0 +1,407 @@
+"""Notifications to a channel: a sink that delivers several at once and forgets none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter, defaultdict, deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import polars as pl
+import structlog
+
+from headrace.alerts.backoff import pause_us
+from headrace.alerts.channel import Connection
+from headrace.alerts.notification import (
+    DELIVERIES,
+    DELIVERIES_SCHEMA,
+    Answer,
+    Notification,
+)
+from headrace.alerts.secrets import Secrets
+from headrace.connect.cursor import Cursor
+from headrace.core.log import (
+    Append,
+    Commit,
+    Position,
+    Put,
+    Reader,
+    TopicPartition,
+    TopicSpec,
+    Writer,
+)
+from headrace.core.time import Clock, duration_text, micros, to_datetime
+from headrace.plan.graph import DEAD, DEAD_SCHEMA
+from headrace.runners.embedded.dead_letters import dead_letters
+from headrace.stream.app import Delivery
+
+_log = structlog.get_logger(__name__)
+
+WINDOW: Final = 1000
+"""Notifications of a channel that are known and not done; more are read when some are."""
+READ_ROWS: Final = 1000
+READ_BYTES: Final = 8 * 1024 * 1024
+GRACE_S: Final = 5.0
+"""How long attempts under way may still take when the role is asked to stop."""
+
+_Lane = tuple[str, ...]
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """A notification that is not done.
+
+    Attributes:
+        attempts: Those made and recorded.
+        due_us: When the next may begin, by the wall clock.
+        lane: Those of one lane leave one after the other.
+    """
+
+    at: TopicPartition
+    place: Position
+    row: pl.DataFrame
+    notification: Notification
+    lane: _Lane
+    attempts: int = 0
+    due_us: int = 0
+    running: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    pending: _Pending
+    answer: Answer
+    began_us: int
+    took_us: int
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Notifications of a partition that were read: `open` are not done, `done` lie beyond one.
+
+    Offsets of `open` rise.
+    """
+
+    incarnation: str
+    open: dict[int, _Pending] = field(default_factory=dict)
+    done: set[int] = field(default_factory=set)
+
+
+class DeliverySink:
+    """One channel over its topic of notifications.
+
+    Attempts run side by side, at most `channel.concurrency` at once and the most urgent first;
+    those of one rule and key run one after the other. One that failed waits for its next attempt
+    without taking a place. Every attempt is committed as a row of `deliveries` together with what
+    it changes: the count of attempts, the time of the next one, the cursor, a dead letter. The
+    cursor is the end of what is done without a gap; what is done beyond it is remembered by itself.
+
+    A crash before that commit leaves the attempt unrecorded: it is repeated, under the same
+    idempotency key.
+
+    Cost: one commit for all attempts that end together; memory for `WINDOW` notifications.
+
+    Args:
+        delivery: Which channel and topic.
+        connection: The open channel.
+        reader: Where notifications are; used from the event loop's thread only.
+        writer: Where attempts, cursor and dead letters go.
+        clock: Says when the next attempt is due.
+        secrets: Values that must not show in reasons.
+
+    Attributes:
+        counts: Attempts by outcome since the start.
+        wake: Set when there may be something to do.
+    """
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        connection: Connection,
+        reader: Reader,
+        writer: Writer,
+        clock: Clock,
+        secrets: Secrets,
+    ) -> None:
+        self.channel = delivery.channel
+        self.topic = delivery.topic
+        self.counts: Counter[str] = Counter()
+        self.wake = asyncio.Event()
+        self._connection = connection
+        self._reader = reader
+        self._writer = writer
+        self._clock = clock
+        self._secrets = secrets
+        self._dead = delivery.topic + DEAD
+        self._partitions = {
+            name: writer.create(TopicSpec(name, schema))[0].partition
+            for name, schema in ((DELIVERIES, DELIVERIES_SCHEMA), (self._dead, DEAD_SCHEMA))
+        }
+        # A channel and a function of one name have cursors of their own.
+        self._cursor = Cursor(f"channel.{self.channel.name}", delivery.topic, reader, writer)
+        self._read_to = dict(self._cursor.positions)
+        self._progress: dict[TopicPartition, _Progress] = {}
+        self._lanes: defaultdict[_Lane, deque[_Pending]] = defaultdict(deque)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended: list[_Attempt] = []
+        self._failing = ""
+        self._remembered = self._recall()
+
+    @property
+    def positions(self) -> dict[TopicPartition, Position]:
+        """The next row of each partition that is not done; retention stops there."""
+        return self._cursor.positions
+
+    @property
+    def waiting(self) -> int:
+        """Notifications that are known and not done."""
+        return sum(len(progress.open) for progress in self._progress.values())
+
+    def status(self) -> dict[str, Any]:
+        """Return what the role publishes of this channel."""
+        return {
+            "kind": self.channel.kind,
+            **{outcome: self.counts[outcome] for outcome in ("delivered", "failed", "dead")},
+            "waiting": self.waiting,
+            "failing": self._failing,
+        }
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Deliver until `stop` is set, then give attempts under way `GRACE_S` to end."""
+        while not stop.is_set():
+            self.wake.clear()
+            pause_s = self.turn()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self.wake.wait()
+        await self.close()
+
+    async def close(self) -> None:
+        """Let attempts under way end, and commit what they led to."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=GRACE_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        self._commit()
+        self.rest()
+        await self._connection.close()
+
+    def turn(self) -> float | None:
+        """Commit what ended, read what is new, begin what is due.
+
+        Returns:
+            Seconds until the next attempt is due; None if none waits for a time.
+        """
+        self._commit()
+        self._read()
+        return self._begin()
+
+    def rest(self) -> None:
+        """Make the cursor durable where it moved over rows of other channels only."""
+        puts = self._moved()
+        if puts:
+            self._writer.commit([Commit(puts=puts)])
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def _recall(self) -> dict[str, list[Any]]:
+        """Return what is remembered of notifications beyond the cursor, by key."""
+        scanned = self._writer.scan(f"delivery/{self.channel.name}/")
+        return {key: json.loads(value) for key, value in scanned.items()}
+
+    def _key(self, at: TopicPartition, offset: int) -> str:
+        return f"delivery/{self.channel.name}/{at.topic}/{at.partition}/{offset}"
+
+    def _read(self) -> None:
+        for at, info in self._cursor.unread(self._read_to):
+            progress = self._progress.get(at)
+            if progress is None or progress.incarnation != info.incarnation:
+                self._forget(progress)
+                progress = self._progress[at] = _Progress(info.incarnation)
+            while self.waiting < WINDOW and self._read_to[at].offset < info.end:
+                batches = self._reader.read(at, self._read_to[at].offset, READ_ROWS, READ_BYTES)
+                if not batches:
+                    break
+                for batch in batches:
+                    self._take(progress, at, batch.start, batch.frame)
+                self._read_to[at] = Position(info.incarnation, batches[-1].end)
+
+    def _forget(self, progress: _Progress | None) -> None:
+        """Drop what is pending of a topic that was deleted and made anew."""
+        for pending in list(progress.open.values()) if progress is not None else ():
+            if not pending.running:
+                self._leave_lane(pending)
+
+    def _take(
+        self, progress: _Progress, at: TopicPartition, start: int, frame: pl.DataFrame
+    ) -> None:
+        ours = frame.with_row_index("__offset").filter(pl.col("channel") == self.channel.name)
+        incarnation = progress.incarnation
+        for index, offset in enumerate(ours["__offset"]):
+            place = Position(incarnation, start + offset)
+            row = ours[index : index + 1].drop("__offset")
+            known = self._remembered.pop(self._key(at, place.offset), None)
+            attempts, due_us, is_done = 0, 0, False
+            if known is not None and known[0] == incarnation:
+                _, attempts, due_us, is_done = known
+            if is_done:
+                progress.done.add(place.offset)
+                continue
+            notification = Notification.of(row.to_dicts()[0])
+            lane = notification.lane or (str(at), str(place.offset))
+            pending = _Pending(at, place, row, notification, lane, attempts, due_us)
+            progress.open[place.offset] = pending
+            self._lanes[lane].append(pending)
+
+    # -- attempts ---------------------------------------------------------------------------------
+
+    def _begin(self) -> float | None:
+        now = self._clock.now()
+        # Where the wall clock was set back, nobody waits longer than the longest pause.
+        horizon = now + micros(self.channel.longest_pause)
+        waiting = [lane[0] for lane in self._lanes.values() if not lane[0].running]
+        due = [one for one in waiting if min(one.due_us, horizon) <= now]
+        due.sort(key=lambda one: -one.notification.rank)
+        for pending in due[: self.channel.concurrency - len(self._tasks)]:
+            pending.running = True
+            task = asyncio.get_running_loop().create_task(self._attempt(pending))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended_task)
+        later = [min(one.due_us, horizon) for one in waiting if min(one.due_us, horizon) > now]
+        return (min(later) - now) / 1e6 if later else None
+
+    def _ended_task(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self.wake.set()
+
+    async def _attempt(self, pending: _Pending) -> None:
+        began_us, began = self._clock.now(), self._clock.monotonic()
+        timeout = self.channel.timeout
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                answer = await self._connection.deliver(pending.notification)
+        except TimeoutError:
+            answer = Answer("failed", reason=f"no answer within {duration_text(timeout)}")
+        except Exception as error:  # noqa: BLE001 - a client library may raise anything
+            answer = Answer("failed", reason=f"{type(error).__name__}: {error}")
+        took_us = self._clock.monotonic() - began
+        self._ended.append(_Attempt(pending, answer, began_us, took_us))
+
+    # -- committing -------------------------------------------------------------------------------
+
+    def _commit(self) -> None:
+        ended, self._ended = self._ended, []
+        if not ended:
+            return
+        rows, letters, puts = [], [], []
+        for attempt in ended:
+            outcome = self._judge(attempt)
+            rows.append(self._row(attempt, outcome))
+            self.counts[outcome] += 1
+            if outcome == "dead":
+                letters.append(self._letter(attempt))
+            puts += self._remember(attempt.pending, is_done=outcome != "failed")
+        puts += self._moved()
+        appends = [self._append(DELIVERIES, pl.DataFrame(rows, DELIVERIES_SCHEMA, orient="row"))]
+        if letters:
+            appends.append(self._append(self._dead, pl.concat(letters)))
+        self._writer.commit([Commit(appends=appends, puts=puts)])
+
+    def _judge(self, attempt: _Attempt) -> str:
+        """Count an attempt and return its outcome; a failed one gets its next time."""
+        pending, answer, channel = attempt.pending, attempt.answer, self.channel
+        pending.attempts += 1
+        pending.running = False
+        if answer.outcome == "delivered":
+            self._failing = ""
+            return "delivered"
+        self._failing = self._reason(answer)
+        is_last = pending.attempts >= channel.attempts
+        outcome = "dead" if answer.outcome == "refused" or is_last else "failed"
+        _log.warning(
+            "delivery.failed",
+            channel=channel.name,
+            notification=pending.notification.id,
+            attempt=pending.attempts,
+            outcome=outcome,
+            reason=self._failing,
+        )
+        pause = pause_us(
+            pending.attempts,
+            f"{channel.name}/{pending.notification.id}",
+            first=channel.first_pause,
+            longest=channel.longest_pause,
+            retry_after_s=answer.retry_after_s,
+        )
+        pending.due_us = self._clock.now() + pause
+        return outcome
+
+    def _remember(self, pending: _Pending, *, is_done: bool) -> list[Put]:
+        """Note where a notification stands; return what makes that durable."""
+        offset = pending.place.offset
+        if is_done:
+            self._leave_lane(pending)
+        progress = self._progress[pending.at]
+        if progress.open.get(offset) is not pending:
+            # Its topic was made anew meanwhile: there is no such row any more.
+            return []
+        if is_done:
+            del progress.open[offset]
+            progress.done.add(offset)
+        value = [pending.place.incarnation, pending.attempts, pending.due_us, is_done]
+        return [Put(self._key(pending.at, offset), json.dumps(value).encode())]
+
+    def _leave_lane(self, pending: _Pending) -> None:
+        lane = self._lanes[pending.lane]
+        lane.remove(pending)
+        if not lane:
+            del self._lanes[pending.lane]
+
+    def _moved(self) -> list[Put]:
+        """Move the cursor; return what makes that durable, and forgets what lies before it."""
+        puts: list[Put] = []
+        for at, progress in self._progress.items():
+            first = next(iter(progress.open), self._read_to[at].offset)
+            place = Position(progress.incarnation, first)
+            if self._cursor.positions.get(at) != place:
+                self._cursor.positions[at] = place
+                puts.append(self._cursor.put(at, place))
+            passed = sorted(offset for offset in progress.done if offset < place.offset)
+            progress.done.difference_update(passed)
+            puts += [Put(self._key(at, offset), None) for offset in passed]
+        return puts
+
+    def _row(self, attempt: _Attempt, outcome: str) -> tuple[Any, ...]:
+        return (
+            attempt.pending.notification.id,
+            self.channel.name,
+            attempt.pending.attempts,
+            outcome,
+            attempt.answer.status,
+            self._reason(attempt.answer) or None,
+            to_datetime(attempt.began_us),
+            attempt.took_us / 1000,
+        )
+
+    def _reason(self, answer: Answer) -> str:
+        return self._secrets.hide(answer.reason)[:500]
+
+    def _letter(self, attempt: _Attempt) -> pl.DataFrame:
+        pending = attempt.pending
+        count = pending.attempts
+        tried = "" if attempt.answer.outcome == "refused" else f" ({count} attempts)"
+        return dead_letters(
+            pending.row,
+            self.topic,
+            f"{self.channel.name}: {self._reason(attempt.answer)}{tried}",
+            self._clock.now(),
+            partition=pending.at.partition,
+            offsets=pl.Series([pending.place.offset]),
+        )
+
+    def _append(self, topic: str, frame: pl.DataFrame) -> Append:
+        now = self._clock.now()
+        return Append(topic, self._partitions[topic], frame, frame.height, arrival_us=now)
