@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from headrace.stream import model
     from headrace.stream.app import App, AppTable, ControlTable
     from headrace.stream.data import Data, Published, Versioned
+    from headrace.stream.features import feature_view
     from headrace.stream.match_recognize import match_recognize
     from headrace.stream.stream import Stream
 
@@ -69,6 +70,7 @@ _PLACES = {
     "any_of": "headrace.operators.patterns.pattern",
     "check_geometry": "headrace.operators.geo.geometry",
     "event_time": "headrace.core.time",
+    "feature_view": "headrace.stream.features",
     "match_recognize": "headrace.stream.match_recognize",
     "matched": "headrace.operators.patterns.matched",
     **dict.fromkeys(_AGGREGATES, "headrace.operators.aggregates"),
@@ -105,6 +107,7 @@ __all__ = [
     "count",
     "cumulate",
     "event_time",
+    "feature_view",
     "first",
     "forever",
     "last",

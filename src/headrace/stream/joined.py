@@ -16,6 +16,7 @@ from headrace.operators.join_asof import Strategy
 from headrace.stream.handle import Columns, Handle, TimeColumn
 
 if TYPE_CHECKING:
+    from headrace.stream.features import FeatureView
     from headrace.stream.stream import Joined, Stream
 
 AsOf = Literal["now", "event"]
@@ -203,6 +204,45 @@ class Joining(Handle):
                 hint='use many=True with as_of="now"',
             )
         return self._beside(rows, LookupEvent(**parameters), self.time)
+
+    def enrich(
+        self,
+        view: FeatureView,
+        *,
+        on: Columns | Mapping[str, str] | None = None,
+        default: Mapping[str, Any] | None = None,
+        name: str | None = None,
+    ) -> Joined:
+        """Put beside each row the features of its entity that were known before its event time.
+
+        Rows wait for the watermark and leave in order. Values of the row's own time are not
+        known yet: a row is never among those its features are made of.
+
+        Args:
+            view: What `hr.feature_view` returned.
+            on: Entity columns; {column here: entity column} where names differ.
+            default: Value by feature where nothing is known, or nothing younger than the view's
+                `ttl`; null otherwise.
+            name: Identity of the state.
+
+        Raises:
+            PlanError: A column is missing, or a feature's name is taken.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> utc = pl.Datetime("us", "UTC")
+            >>> seen = app.topic("seen", {"item": pl.Int64, "time": utc}, time="time")
+            >>> views = hr.feature_view(
+            ...     "views", seen, entity="item", features={"seen_1h": hr.count()}, over="1h"
+            ... )
+            >>> _ = app.output("known", seen.enrich(views, default={"seen_1h": 0}))
+            >>> rows = pl.DataFrame({"item": [7, 7, 7], "time": [0, 0, 9]}).cast({"time": utc})
+            >>> hr.testing.run(app, {"seen": rows})["known"]["seen_1h"].to_list()
+            [0, 0, 2]
+        """
+        rows = self._at(self.ref, self.schema, self.time)
+        return view.beside(rows, on, default or {}, name)
 
     def _beside(self, other: Stream, operator: Operator, time: TimeColumn | None) -> Joined:
         """Add a step over this stream and `other` that has late rows of both."""
