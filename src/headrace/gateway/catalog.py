@@ -65,6 +65,9 @@ class Catalog:
         self.controls: dict[str, ControlTableDecl] = {
             table.name: table for table in plan.control_tables
         }
+        for control in self.fed():
+            dead = control.name + DEAD
+            self._add(TopicEntry(dead, "dead", RowSchema.of(DEAD_SCHEMA), "arrival"))
 
     def _add(self, entry: TopicEntry) -> None:
         self.topics[entry.name] = entry
@@ -100,10 +103,17 @@ class Catalog:
         return specs
 
     def control_specs(self) -> list[TopicSpec]:
-        """Return the changelogs of control tables, which slot 0 writes."""
-        return [
+        """Return the changelogs of control tables, and the dead letters of those that are fed;
+        slot 0 writes them.
+        """
+        changes = [
             TopicSpec(table.changes, control_changes(table)) for table in self.controls.values()
         ]
+        return changes + [TopicSpec(table.name + DEAD, DEAD_SCHEMA) for table in self.fed()]
+
+    def fed(self) -> list[ControlTableDecl]:
+        """Return the control tables that are fed from a topic."""
+        return [table for table in self.controls.values() if table.feed is not None]
 
 
 def control_changes(table: ControlTableDecl) -> pl.Schema:

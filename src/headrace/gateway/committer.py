@@ -245,6 +245,7 @@ class Committer:
             return
         for append in appends:
             self._append(group, append)
+        group.puts += work.puts
 
     def _is_new(self, group: _Group, work: Work) -> bool:
         """Say whether `work` was not done before; a repeated one gets the first answer."""

@@ -128,7 +128,13 @@ class ControlTable:
         good, rejected = schema.validate(row, key=self.key)
         if rejected.height:
             raise ConstraintError(f"{self.name}: {rejected['reason'][0]}")
+        for check in self.decl.checks:
+            check(good)
         return good
+
+    def parse_named(self, row: Mapping[str, Any]) -> pl.DataFrame:
+        """Return values by column name as a checked row; see `parse`."""
+        return self.parse(self._encoded(row))
 
     # -- changes, in the writer's thread ------------------------------------------------------
 
@@ -229,10 +235,15 @@ class ControlTable:
         present = msgspec.json.decode(
             encode_row(before.frame, self.decl.schema.json_columns), type=dict[str, msgspec.Raw]
         )
+        return self._encoded({**present, **renamed})
+
+    def _encoded(self, named: Mapping[str, Any]) -> bytes:
+        """Return a row by column names as JSON that `parse` takes."""
         # A model is given its own names: the first alias, where it has one.
-        outside = {column: alias for alias, column in reversed(list(aliases.items()))}
+        outside = {
+            column: alias for alias, column in reversed(list(self.decl.schema.aliases.items()))
+        }
         model = self.decl.schema.model
-        named = {**present, **renamed}
         if model is not None and not model.model_config.get("populate_by_name"):
             named = {outside.get(name, name): value for name, value in named.items()}
         return msgspec.json.encode(named)

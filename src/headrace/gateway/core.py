@@ -23,6 +23,7 @@ from headrace.gateway.app_metrics import observations
 from headrace.gateway.catalog import Catalog
 from headrace.gateway.committer import Committer
 from headrace.gateway.control import ControlTable, control_tables
+from headrace.gateway.feed import Feed
 from headrace.gateway.forward import ElsewhereError
 from headrace.gateway.hub import Hub
 from headrace.gateway.ingest import BodyLimits, Ingest, Watchdog
@@ -91,6 +92,7 @@ class Core:
         self.address: tuple[str, int | None] = (settings.host, None)
         self.on_failure: Callable[[], None] | None = None
         self.started_us = clock.now()
+        self._feeds: list[Feed] = []
         self._committer: Committer | None = None
         self._readers: Readers | None = None
         self._tail: Tail | None = None
@@ -122,7 +124,11 @@ class Core:
         for name in self.catalog.tables:
             self._reload(self.tables[name])
         self._look(writer)
+        if self.slot == 0:
+            self._feeds = self._open_feeds(writer)
         self._committer.start()
+        for feed in self._feeds:
+            feed.start(self.submit)
         self._readers = Readers(self.log)
         self._tail = Tail(self.log, self.tables, self.hub.deliver, self._reload)
         self.hub.open(asyncio.get_running_loop(), self._tail)
@@ -141,12 +147,22 @@ class Core:
             self._ticking.cancel()
         if self._tail is not None:
             await asyncio.to_thread(self._tail.close)
+        for feed in self._feeds:
+            await asyncio.to_thread(feed.stop)
         if self._committer is not None:
             await asyncio.to_thread(self._committer.close)
         if self._readers is not None:
             self._readers.close()
         if self._watch is not None:
             self._watch.close()
+
+    def _open_feeds(self, writer: Writer) -> list[Feed]:
+        feeds = []
+        for table in self.catalog.fed():
+            assert table.feed is not None  # noqa: S101 - that is what fed() says
+            schema = self.catalog.topic(table.feed.topic).schema
+            feeds.append(Feed(self.controls[table.name], table.feed, schema, self.log, writer))
+        return feeds
 
     def _written(self) -> None:
         # The log tells everyone a little later; our own live clients need not wait for that.

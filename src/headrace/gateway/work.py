@@ -11,7 +11,7 @@ import msgspec
 import polars as pl
 
 from headrace.core.errors import HeadraceError
-from headrace.core.log import Append
+from headrace.core.log import Append, Put
 from headrace.gateway.idempotency import Key
 from headrace.gateway.intake import Checked, Form, Intake
 from headrace.stream.data import Published
@@ -59,10 +59,12 @@ class Change:
     Attributes:
         prepare: Called in the writer's thread, in order; returns what to append and the answer.
         settle: Called in the writer's thread when the group is durable (True) or was not written.
+        puts: Values to store in the same transaction.
     """
 
     prepare: Callable[[int], tuple[Sequence[Append], Outcome]]
     settle: Callable[[bool], None]
+    puts: Sequence[Put] = ()
     key: Key | None = None
     size: int = 0
     done: asyncio.Future[Outcome] | None = None

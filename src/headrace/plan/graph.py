@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -72,13 +72,32 @@ class TopicDecl:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedDecl:
+    """A topic whose rows change a control table.
+
+    Attributes:
+        topic: The topic, an input or an output.
+        delete: Rows for which this holds remove their key.
+    """
+
+    topic: str
+    delete: pl.Expr | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ControlTableDecl:
-    """A table changed through the API while the application runs."""
+    """A table changed through the API, and by a topic that feeds it, while the application runs.
+
+    Attributes:
+        checks: What a record must satisfy beyond the schema; each raises where it does not.
+    """
 
     name: str
     schema: RowSchema
     key: tuple[str, ...]
     description: str = ""
+    feed: FeedDecl | None = None
+    checks: tuple[Callable[[pl.DataFrame], None], ...] = ()
 
     @property
     def changes(self) -> str:

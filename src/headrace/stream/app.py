@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from headrace.alerts.websocket import WebSocket
 from headrace.core.errors import ConfigError, PlanError, SchemaError
 from headrace.core.schema import RowSchema
 from headrace.core.time import TIME_DTYPE, Duration, duration
+from headrace.operators.filter import check_predicate
 from headrace.operators.table import Table
 from headrace.plan.check import check
 from headrace.plan.graph import (
@@ -23,6 +24,7 @@ from headrace.plan.graph import (
     DEAD,
     ControlTableDecl,
     DeliveryDecl,
+    FeedDecl,
     OutputDecl,
     Overflow,
     Plan,
@@ -60,6 +62,10 @@ class ControlTable:
         return Stream(
             self.app.graph, Ref(f"control:{self.decl.name}"), self.decl.schema.columns, None
         )
+
+    def require(self, check: Callable[[pl.DataFrame], None]) -> None:
+        """Refuse records for which `check` raises, whoever sends them."""
+        self.app.require(self.name, check)
 
     def looked_up(self, as_of: AsOf) -> tuple[Stream, Mapping[str, Any]]:
         """Return its changes and its key, for `Stream.lookup`.
@@ -254,9 +260,32 @@ class App(Surface):
         return stream
 
     def control_table(
-        self, name: str, schema: SchemaLike, *, key: Columns, description: str = ""
+        self,
+        name: str,
+        schema: SchemaLike,
+        *,
+        key: Columns,
+        feed: Stream | str | None = None,
+        delete: pl.Expr | None = None,
+        description: str = "",
     ) -> ControlTable:
-        """Declare a table that the API changes while the application runs."""
+        """Declare a table that people and programs change while the application runs.
+
+        Args:
+            name: Unique among topics, tables, outputs and control tables.
+            schema: Its columns, or a pydantic model that checks each row.
+            key: Column(s) that name a row.
+            feed: A topic or output whose rows change the table too: each is checked and kept as if
+                it had been sent, columns that are null being left out; bad ones are in
+                `<name>.dead` with their reason. The gateway follows it, so `hr.testing.run` does
+                not.
+            delete: Rows of `feed` for which this holds remove their key.
+            description: Shown in the API's documentation.
+
+        Raises:
+            SchemaError: A key is no column, of the table or of `feed`.
+            ConfigError: `delete` is given without `feed`, or `feed` is no topic.
+        """
         self._claim(name)
         rows = RowSchema.of(schema)
         keys = _names(key)
@@ -266,9 +295,41 @@ class App(Surface):
                     f"control table {name!r} has no column {column!r}",
                     hint=f"it has {', '.join(rows.columns)}",
                 )
-        decl = ControlTableDecl(name, rows, keys, description)
+        if delete is not None and feed is None:
+            raise ConfigError(f"control table {name!r}: delete= is about the rows of feed=")
+        fed = None if feed is None else self._feed(name, keys, feed, delete)
+        decl = ControlTableDecl(name, rows, keys, description, fed)
         self._control_tables[name] = decl
         return ControlTable(self, decl)
+
+    def _feed(
+        self, name: str, key: Sequence[str], feed: Stream | str, delete: pl.Expr | None
+    ) -> FeedDecl:
+        topic = source_name(feed)
+        columns: pl.Schema | None = None
+        if topic in self._topics:
+            columns = self._topics[topic].schema.columns
+        elif topic in self._outputs:
+            columns = self._outputs[topic].schema
+        if columns is None:
+            raise ConfigError(
+                f"control table {name!r} is fed by {topic!r}, which is no topic of the application",
+                hint="declare the topic or output first",
+            )
+        for column in key:
+            if column not in columns:
+                raise SchemaError(
+                    f"topic {topic!r} has no column {column!r}, the key of control table {name!r}",
+                    hint=f"it has {', '.join(columns)}",
+                )
+        if delete is not None:
+            check_predicate(delete, columns)
+        return FeedDecl(topic, delete)
+
+    def require(self, table: str, check: Callable[[pl.DataFrame], None]) -> None:
+        """Refuse records of a control table for which `check` raises, whoever sends them."""
+        known = self._control_tables[table]
+        self._control_tables[table] = replace(known, checks=(*known.checks, check))
 
     def output(  # noqa: PLR0913 - a topic has that many properties
         self,
