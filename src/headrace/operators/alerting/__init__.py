@@ -1,0 +1,1 @@
+"""Alerts: their states, what changes them, and who is told."""
