@@ -9,7 +9,7 @@ from pathlib import Path
 from headrace.bench.result import Conditions, Result, checkout, placed
 from headrace.core.errors import ConfigError
 
-NAMES = ("window", "geofence", "log", "ingest", "e2e", "push", "recover", "nexmark")
+NAMES = ("window", "geofence", "log", "ingest", "e2e", "push", "recover", "nexmark", "voxel")
 """Every bench; each is the function `run(say, quick=)` of the module of its name."""
 
 

@@ -9,11 +9,12 @@ from headrace.operators.joined_columns import LATE_RIGHT
 from headrace.stream.decided import Deciding
 from headrace.stream.joined import Joining
 from headrace.stream.row_wise import RowWise
+from headrace.stream.spatial import Spatial
 from headrace.stream.windowed import Windowing
 
 
 @dataclass(frozen=True, slots=True)
-class Stream(RowWise, Windowing, Joining, Deciding):
+class Stream(RowWise, Windowing, Joining, Deciding, Spatial):
     """Rows that flow from one port of a step to whoever reads them.
 
     Streams are made by `app.topic` and by their own methods, never directly. They are immutable:
