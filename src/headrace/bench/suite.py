@@ -9,7 +9,19 @@ from pathlib import Path
 from headrace.bench.result import Conditions, Result, checkout, placed
 from headrace.core.errors import ConfigError
 
-NAMES = ("window", "geofence", "log", "ingest", "e2e", "push", "recover", "nexmark", "voxel")
+NAMES = (
+    "window",
+    "geofence",
+    "log",
+    "ingest",
+    "e2e",
+    "push",
+    "recover",
+    "join",
+    "pattern",
+    "nexmark",
+    "voxel",
+)
 """Every bench; each is the function `run(say, quick=)` of the module of its name."""
 
 

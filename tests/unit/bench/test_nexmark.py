@@ -11,8 +11,9 @@ import pytest
 from headrace import testing
 from headrace.bench.nexmark.answers import answer, difference, normal
 from headrace.bench.nexmark.events import FIRST_ID, SCHEMAS, Events, generate
-from headrace.bench.nexmark.ours import batches, run
+from headrace.bench.nexmark.ours import run
 from headrace.bench.nexmark.queries import QUERIES
+from headrace.bench.stepped import stretches
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +121,9 @@ def test_a_wrong_answer_is_told(generated: tuple[Events, Path]) -> None:
     assert difference(moved, right) == f"window_start differs in {right.height} rows"
 
 
-def test_batches_hold_every_event_once() -> None:
+def test_stretches_hold_every_event_once() -> None:
     events = generate(150_000)
-    cut = list(batches({kind: events.of(kind) for kind in ("person", "bid")}))
+    cut = list(stretches({kind: events.of(kind) for kind in ("person", "bid")}, "date_time"))
 
     assert len(cut) == 3
     assert pl.concat([batch["bid"] for batch in cut]).equals(events.bid)

@@ -453,3 +453,12 @@ def test_what_cannot_be_found_is_refused(make: Any, message: str) -> None:
 def test_what_does_not_fit_the_columns_is_refused(operator: Match, message: str) -> None:
     with pytest.raises(PlanError, match=message):
         operator.output_schema(SCHEMA)
+
+
+def test_measures_may_count_without_reading_any_column() -> None:
+    counted = (("tries", hr.matched("a").count()), ("all", hr.matched().count()))
+    operator = match(begin("a", A, times=2).followed_by("b", B), measures=counted)
+
+    run = Drive(operator, SCHEMA).step(rows("axab")).finish()
+
+    assert run.rows().select("tries", "all").rows() == [(2, 3)]

@@ -201,8 +201,13 @@ class Taken:
             steps: The step that took it.
             rows: The rows taken with the columns of `values`.
         """
-        long = rows.select(self.kept.names()).with_columns(
-            pl.Series("__group", groups), pl.Series(STEP, steps, dtype=pl.Int64)
+        # Counting needs no column of the rows, and a frame without columns has no length.
+        long = pl.DataFrame(
+            [
+                pl.Series("__group", groups),
+                pl.Series(STEP, steps, dtype=pl.Int64),
+                *rows.select(self.kept.names()).get_columns(),
+            ]
         )
         return (
             long.group_by("__group", maintain_order=True)
