@@ -14,7 +14,9 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("name", ["geofence", "voxel", "join", "pattern", "ingest", "e2e", "push", "recover"])
+@pytest.mark.parametrize(
+    "name", ["geofence", "voxel", "join", "pattern", "ingest", "e2e", "push", "recover"]
+)
 def test_a_quick_bench_gives_checked_figures(name: str) -> None:
     said: list[str] = []
     result = suite.run(name, quick=True, say=said.append)
