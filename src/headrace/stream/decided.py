@@ -16,7 +16,6 @@ from headrace.stream.handle import Columns, Handle, Order, TimeColumn
 
 if TYPE_CHECKING:
     from headrace.stream.checked import Checked
-    from headrace.stream.learned import Learned, Online
     from headrace.stream.ruled import Ruled
     from headrace.stream.stream import Fenced, Stream
 
@@ -146,46 +145,6 @@ class Deciding(Handle):
         lon: str = "longitude",
         lat: str = "latitude",
         depth: str | None = None,
-    def predict(
-        self,
-        model: Online,
-        *,
-        features: Columns,
-        by: Columns | None = None,
-        name: str | None = None,
-    ) -> Learned:
-        """Add to each row what a model expects of it.
-
-        Args:
-            model: What predicts: `hr.model.online(...)`.
-            features: Columns that the model reads.
-            by: Key columns; there is one model per key, or one for all without.
-            name: Identity of the state.
-
-        Raises:
-            PlanError: A column is missing, or does not suit the model.
-
-        Example:
-            >>> import headrace as hr
-            >>> from river import linear_model
-            >>> app = hr.App("doc")
-            >>> ads = app.topic(
-            ...     "ads",
-            ...     {"time": pl.Datetime("us", "UTC"), "rank": pl.Float64, "click": pl.Boolean},
-            ...     time="time",
-            ... )
-            >>> model = hr.model.online(linear_model.LogisticRegression(), label="click")
-            >>> _ = app.output("expected", ads.predict(model, features="rank"))
-            >>> rows = pl.DataFrame({"time": [0, 1], "rank": [1.0, 1.0], "click": [True, None]})
-            >>> times = rows["time"].cast(pl.Datetime("us", "UTC"))
-            >>> outputs = hr.testing.run(app, {"ads": rows.with_columns(times)})
-            >>> outputs["expected"]["probability"].round(4).to_list()
-            [0.5, 0.5025]
-        """
-        return model.predict(
-            self._at(self.ref, self.schema, self.time), features=features, by=by, name=name
-        )
-
         detect: Sequence[str] = ("enter", "exit"),
         min_dwell: Duration | None = None,
         border_m: float = 0.0,

@@ -5,12 +5,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.core.time import Duration
+from headrace.models.make import (
+    Version,
+    mean,
+    mlflow,
+    onnx,
+    sklearn,
+    stacked,
+    treelite,
+    vote,
+    weighted,
+)
+from headrace.stream.judged import evaluate
 from headrace.stream.learned import Online
 
 if TYPE_CHECKING:
     from headrace.stream.stream import Stream
 
-__all__ = ["online"]
+__all__ = [
+    "Version",
+    "evaluate",
+    "mean",
+    "mlflow",
+    "online",
+    "onnx",
+    "sklearn",
+    "stacked",
+    "treelite",
+    "vote",
+    "weighted",
+]
 
 
 def online(

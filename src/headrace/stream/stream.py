@@ -6,15 +6,17 @@ from dataclasses import dataclass
 
 from headrace.operators.geofence import POSITIONS
 from headrace.operators.joined_columns import LATE_RIGHT
+from headrace.operators.predict import SHADOW
 from headrace.stream.decided import Deciding
 from headrace.stream.joined import Joining
+from headrace.stream.predicted import Predicting
 from headrace.stream.row_wise import RowWise
 from headrace.stream.spatial import Spatial
 from headrace.stream.windowed import Windowing
 
 
 @dataclass(frozen=True, slots=True)
-class Stream(RowWise, Windowing, Joining, Deciding, Spatial):
+class Stream(RowWise, Windowing, Joining, Predicting, Deciding, Spatial):
     """Rows that flow from one port of a step to whoever reads them.
 
     Streams are made by `app.topic` and by their own methods, never directly. They are immutable:
@@ -40,3 +42,13 @@ class Fenced(Stream):
     def positions(self) -> Stream:
         """Every judged position once, with its events as the list column `fences`."""
         return self._port(POSITIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted(Stream):
+    """Rows with the predictions of a model."""
+
+    @property
+    def shadow(self) -> Stream:
+        """The same rows with the answers of the shadow model; empty where there is none."""
+        return self._port(SHADOW)

@@ -102,7 +102,8 @@ class Unit:
         if poison is not None:
             result.poison.append(poison)
             set_aside, frame = frame[poison.rows], _without(frame, poison.rows)
-        if recorded is not None and self.operator.recorded:
+        if recorded is not None and self.operator.recorded and port not in self.controls:
+            # A change of a control port is taken again: it is state, and asks nobody outside.
             return self._from_record(call, result, recorded), set_aside, poison
         if frame.is_empty():
             return [], set_aside, poison

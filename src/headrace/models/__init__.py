@@ -1,0 +1,1 @@
+"""Models: what they are, the processes they run in, and which version is in use."""
