@@ -16,7 +16,7 @@ DATA = ROOT.parent / "shared" / "data"
 # Before any test module imports Polars: as in every process that runs operators.
 os.environ.setdefault("POLARS_NO_PARTITION", "1")
 
-for profile, examples in {"draft": 8, "fast": 30, "ci": 300, "deep": 10_000}.items():
+for profile, examples in {"draft": 8, "fast": 50, "ci": 500, "deep": 10_000}.items():
     settings.register_profile(
         profile,
         max_examples=examples,

@@ -28,7 +28,7 @@ def run(
 
     Without `data` everything lies in memory and ends with the process; `headrace run` is the way
     to run for long, with a process for each role. Functions given to `app.on` are not called
-    here.
+    here, and channels not served.
 
     Args:
         app: What to run.
