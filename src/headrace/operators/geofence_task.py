@@ -27,6 +27,7 @@ from headrace.operators.geo.visits import (
 )
 from headrace.operators.geo.zone_history import VERSION, ZoneHistory
 from headrace.operators.geo.zone_set import REASONS, ZONE_ID, ZoneSet
+from headrace.operators.lists import lists_of
 
 if TYPE_CHECKING:
     from headrace.operators.geofence import Geofence
@@ -229,12 +230,12 @@ class GeofenceTask(Task):
                 pl.Series("__lon", latest.lon),
                 pl.Series("__lat", latest.lat),
                 pl.Series("__depth", latest.depth_m),
-                _lists(visits.key, stays, keys.height).alias(VISITS),
+                lists_of(visits.key, stays, keys.height).alias(VISITS),
             )
         )
 
     def _with_fences(self, frame: pl.DataFrame, row: Any, events: pl.DataFrame) -> pl.DataFrame:
-        fences = _lists(row, events, frame.height).alias(FENCES)
+        fences = lists_of(row, events, frame.height).alias(FENCES)
         return frame.with_columns(fences).select([*self._columns, FENCES, *HIDDEN])
 
 
@@ -327,20 +328,3 @@ def _microseconds(values: Any) -> pl.Series:
     """Return times or lengths, null where there is none."""
     series = pl.Series(values, dtype=pl.Int64)
     return series.set(series == NO_TIME, None)
-
-
-def _lists(place: Any, rows: pl.DataFrame, height: int) -> pl.Series:
-    """Return `height` lists: the rows of each place, which ascend, as structs."""
-    if rows.is_empty():
-        nothing = pl.Series([[]], dtype=pl.List(pl.Struct(rows.schema)))
-        return nothing.new_from_index(0, height)
-    grouped = (
-        rows.select(pl.struct(pl.all()).alias("row"))
-        .with_columns(pl.Series("place", place))
-        .group_by("place", maintain_order=True)
-        .agg("row")
-    )
-    empty = pl.Series("row", [[]], dtype=grouped.schema["row"])
-    at = np.full(height, grouped.height)
-    at[grouped["place"].to_numpy()] = np.arange(grouped.height)
-    return pl.concat([grouped["row"], empty], rechunk=True)[at]

@@ -60,7 +60,7 @@ def condition(text: str, columns: Mapping[str, Any]) -> pl.Expr:
 @lru_cache(maxsize=1024)
 def _compiled(text: str, columns: tuple[tuple[str, Any], ...]) -> pl.Expr:
     schema = pl.Schema(columns)
-    expr = ExpressionCompiler(schema).expression(_parsed(text))
+    expr = ExpressionCompiler(schema).expression(parsed(text))
     try:
         dtype = schema.to_frame().select(expr.alias("holds")).schema["holds"]
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
@@ -73,15 +73,37 @@ def _compiled(text: str, columns: tuple[tuple[str, Any], ...]) -> pl.Expr:
     return expr.fill_null(value=False)
 
 
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
+    """Return the syntax tree of a condition, whatever it holds.
+
+    Raises:
+        ConditionError: It is too long, or no SQL; the message says where.
+    """
     if len(text) > MAX_CHARACTERS:
         raise ConditionError(f"a condition has at most {MAX_CHARACTERS} characters")
     try:
         return sqlglot.parse_one(text, dialect="duckdb")
     except (sqlglot.errors.SqlglotError, RecursionError, ValueError) as error:
         raise ConditionError(
-            f"{text!r} is no SQL condition", hint="e.g. depth_m > 200 AND kind = 'auv'"
+            f"{text!r} is no SQL condition{_stumbled(text, error)}",
+            hint="e.g. depth_m > 200 AND kind = 'auv'",
         ) from error
+
+
+def _stumbled(text: str, error: Exception) -> str:
+    """Return where the parser gave up, as far as it says."""
+    found = getattr(error, "errors", None)
+    if not found or not found[0].get("line"):
+        return ""
+    at, word = found[0], found[0].get("highlight") or ""
+    before = sum(len(line) + 1 for line in text.split("\n")[: at["line"] - 1])
+    return f": at character {before + max(at['col'] - len(word) + 1, 1)}, {word!r} is unexpected"
+
+
+def place(node: Any) -> str:
+    """Return where a part begins in its text, as the end of a message; empty if unknown."""
+    starts = [each.meta["start"] for each in node.walk() if "start" in each.meta]
+    return f" at character {min(starts) + 1}" if starts else ""
 
 
 class ExpressionCompiler:
@@ -145,7 +167,8 @@ class ExpressionCompiler:
     def _column(self, node: exp.Column) -> pl.Expr:
         if node.table or node.name not in self._schema:
             raise ConditionError(
-                f"there is no column {node.sql()!r}", hint=f"there are {', '.join(self._schema)}"
+                f"there is no column {node.sql()!r}{place(node)}",
+                hint=f"there are {', '.join(self._schema)}",
             )
         return pl.col(node.name)
 
@@ -239,7 +262,7 @@ class ExpressionCompiler:
 
     def _refuse(self, node: Any) -> ConditionError:
         return ConditionError(
-            f"{node.sql()!r} is not allowed in a condition",
+            f"{node.sql()!r}{place(node)} is not allowed in a condition",
             hint="columns, values, comparisons, AND, OR, NOT and plain functions are",
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import polars as pl
@@ -26,6 +26,14 @@ class HasStream(Protocol):
     @property
     def stream(self) -> Stream:
         """Its changes."""
+        ...
+
+
+class HasRules(HasStream, Protocol):
+    """A control table that can be told what its records must satisfy."""
+
+    def require(self, check: Callable[[pl.DataFrame], None]) -> None:
+        """Refuse records for which `check` raises."""
         ...
 
 
@@ -189,6 +197,115 @@ class Deciding(Handle):
         from headrace.stream.stream import Fenced
 
         return Fenced(main.graph, main.ref, main.schema, main.time)
+
+    def rules(
+        self,
+        table: HasRules,
+        *,
+        by: Columns,
+        order: Order = "arrival",
+        zones: str | None = None,
+        forget: Duration = "24h",
+        name: str | None = None,
+    ) -> Ruled:
+        """Judge every row by every rule of a control table; one row per row and rule that holds.
+
+        The table's records are `hr.Rule`; from now on one that does not fit the columns of this
+        stream is refused when it is saved. A changed rule counts from the next row. The result
+        has `.cleared`, where a rule that held for a key does not any more; `.absent`, rows that
+        rules could not judge; `.late`. See `headrace.operators.rules.Rules`.
+
+        Args:
+            table: The rules, `app.control_table("rules", hr.Rule, key="rule_id")`.
+            by: Columns that identify what is judged.
+            order: `arrival` judges at once, `event` waits for the watermark.
+            zones: The column that names the zones of a row, e.g. `fences` after `geofence`.
+            forget: A key silent for longer has no value before.
+            name: Identity of the state.
+
+        Raises:
+            PlanError: A column is missing, taken, or of a wrong type.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> utc = pl.Datetime("us", "UTC")
+            >>> columns = {"vehicle": pl.String, "time": utc, "depth_m": pl.Float64}
+            >>> dives = app.topic("dives", columns, time="time")
+            >>> rules = app.control_table("rules", hr.Rule, key="rule_id")
+            >>> _ = app.output("violations", dives.rules(rules, by="vehicle"))
+            >>> deep = {"rule_id": "deep", "condition": "depth_m > 200", "severity": "high"}
+            >>> rows = pl.DataFrame(
+            ...     {"vehicle": ["a", "a"], "time": [0, 1], "depth_m": [150.0, 250.0]}
+            ... ).cast({"time": utc})
+            >>> outputs = hr.testing.run(app, {"rules": hr.Rule.frame([deep]), "dives": rows})
+            >>> outputs["violations"].select("severity", "message", "value_before").rows()
+            [('high', 'deep: 250.0 (200)', 150.0)]
+        """
+        from headrace.operators.rules import FittingRules, Rules
+        from headrace.stream.ruled import Ruled
+
+        operator = Rules(
+            by=column_names(by), order=order, zones=zones, forget=duration(forget), name=name
+        )
+        main = self._then(operator, table.stream)
+        table.require(FittingRules(operator, self.schema))
+        return Ruled(main.graph, main.ref, main.schema, main.time)
+
+    def detect(
+        self,
+        detector: Detector | None = None,
+        *,
+        value: str | pl.Expr,
+        by: Columns | None = None,
+        order: Order = "event",
+        forget: Duration = "30d",
+        name: str | None = None,
+    ) -> Stream:
+        """Give every row with how strange its value is, given those of its key before it.
+
+        Adds `anomaly_score` (0 to 1, the calibrated likelihood of an anomaly), `is_anomaly`,
+        `is_change` and `explanation`.
+
+        Args:
+            detector: `hr.detector.ensemble()`, which is the default, or another of
+                `hr.detector`.
+            value: Column with the numbers; null, NaN and infinite score 0 and are not learnt.
+            by: Key columns; None makes one series.
+            order: `event` judges rows in event-time order once the watermark has passed them,
+                `arrival` at once.
+            forget: A key silent for longer begins anew.
+            name: Identity of the state.
+
+        Raises:
+            PlanError: A column is missing, taken, or no number.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> utc = pl.Datetime("us", "UTC")
+            >>> pumps = app.topic("pumps", {"time": utc, "bar": pl.Float64}, time="time")
+            >>> zscore = hr.detector.zscore(window=50, warmup=10)
+            >>> _ = app.output("judged", pumps.detect(zscore, value="bar"))
+            >>> bar = [2.0, 2.1] * 10 + [5.0, 2.0]
+            >>> rows = pl.DataFrame({"time": range(22), "bar": bar}).cast({"time": utc})
+            >>> judged = hr.testing.run(app, {"pumps": rows})["judged"]
+            >>> judged.filter("is_anomaly")["explanation"].to_list()
+            ['5.0 against 2.05 ± 0.0526 (mean of the last values); tail 1e-21.1']
+        """
+        from headrace.operators.detect import Detect
+        from headrace.operators.detectors import ensemble
+
+        return self.then(
+            Detect(
+                detector=detector or ensemble(),
+                value=value,
+                by=column_names(by),
+                order=order,
+                forget=duration(forget),
+                name=name,
+            )
+        )
 
     def control_chart(
         self,
