@@ -78,10 +78,12 @@ class Notification:
         rule `a` with key `b/c` are two alerts.
         """
         alert = self.single
-        if self.kind == "transition" and alert is not None and alert.get("rule_id") is not None:
-            parts = (alert["rule_id"], alert.get("key"), alert.get("transition"))
-            return "/".join(_escaped(part) for part in parts)
-        return quote(self.id, safe="/:+@,=")
+        if alert is None or alert.get("rule_id") is None:
+            return quote(self.id, safe="/:+@,=")
+        parts = [alert["rule_id"], alert.get("key"), alert.get("transition")]
+        if self.kind != "transition":
+            parts.append(self.id.rpartition("/")[2])
+        return "/".join(_escaped(part) for part in parts)
 
     @property
     def lane(self) -> tuple[str, str] | None:

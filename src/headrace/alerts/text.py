@@ -53,6 +53,9 @@ def _line(alert: Mapping[str, Any]) -> str:
     values = ", ".join(f"{one['metric']} = {one['value']}" for one in alert.get("metrics") or ())
     if values:
         parts.append(f"({values})")
+    if alert.get("by"):
+        note = f": {alert['note']}" if alert.get("note") else ""
+        parts.append(f"by {alert['by']}{note}")
     return _plain(" ".join(parts))
 
 

@@ -14,27 +14,12 @@ import structlog
 
 from headrace.alerts.backoff import pause_us
 from headrace.alerts.channel import Connection
-from headrace.alerts.notification import (
-    DELIVERIES,
-    DELIVERIES_SCHEMA,
-    Answer,
-    Notification,
-)
+from headrace.alerts.notification import Answer, Notification
 from headrace.alerts.secrets import Secrets
 from headrace.connect.cursor import Cursor
-from headrace.core.log import (
-    Append,
-    Commit,
-    Position,
-    Put,
-    Reader,
-    TopicPartition,
-    TopicSpec,
-    Writer,
-)
-from headrace.core.time import Clock, duration_text, micros, to_datetime
-from headrace.plan.graph import DEAD, DEAD_SCHEMA
-from headrace.runners.embedded.dead_letters import dead_letters
+from headrace.connect.trail import Attempt, Trail
+from headrace.core.log import Position, Put, Reader, TopicPartition, Writer
+from headrace.core.time import Clock, duration_text, micros
 from headrace.stream.app import Delivery
 
 _log = structlog.get_logger(__name__)
@@ -43,6 +28,8 @@ WINDOW: Final = 1000
 """Notifications of a channel that are known and not done; more are read when some are."""
 READ_ROWS: Final = 1000
 READ_BYTES: Final = 8 * 1024 * 1024
+FULL_PAUSE_S: Final = 1.0
+"""How long to wait for room on the disk before looking again."""
 GRACE_S: Final = 5.0
 """How long attempts under way may still take when the role is asked to stop."""
 
@@ -70,7 +57,7 @@ class _Pending:
 
 
 @dataclass(frozen=True, slots=True)
-class _Attempt:
+class _Ended:
     pending: _Pending
     answer: Answer
     began_us: int
@@ -131,23 +118,17 @@ class DeliverySink:
         self.wake = asyncio.Event()
         self._connection = connection
         self._reader = reader
-        self._writer = writer
         self._clock = clock
-        self._secrets = secrets
-        self._dead = delivery.topic + DEAD
-        self._partitions = {
-            name: writer.create(TopicSpec(name, schema))[0].partition
-            for name, schema in ((DELIVERIES, DELIVERIES_SCHEMA), (self._dead, DEAD_SCHEMA))
-        }
+        self._trail = Trail(delivery.topic, self.channel.name, writer, clock, secrets)
         # A channel and a function of one name have cursors of their own.
         self._cursor = Cursor(f"channel.{self.channel.name}", delivery.topic, reader, writer)
         self._read_to = dict(self._cursor.positions)
         self._progress: dict[TopicPartition, _Progress] = {}
         self._lanes: defaultdict[_Lane, deque[_Pending]] = defaultdict(deque)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ended: list[_Attempt] = []
+        self._ended: list[_Ended] = []
         self._failing = ""
-        self._remembered = self._recall()
+        self._remembered = self._recall(writer)
 
     @property
     def positions(self) -> dict[TopicPartition, Position]:
@@ -185,7 +166,7 @@ class DeliverySink:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        self._commit()
+        self._record()
         self.rest()
         await self._connection.close()
 
@@ -195,21 +176,21 @@ class DeliverySink:
         Returns:
             Seconds until the next attempt is due; None if none waits for a time.
         """
-        self._commit()
+        if not self._record():
+            # What cannot be recorded is better not begun: after a restart it would be repeated.
+            return FULL_PAUSE_S
         self._read()
         return self._begin()
 
     def rest(self) -> None:
         """Make the cursor durable where it moved over rows of other channels only."""
-        puts = self._moved()
-        if puts:
-            self._writer.commit([Commit(puts=puts)])
+        self._trail.write(puts=self._moved())
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def _recall(self) -> dict[str, list[Any]]:
+    def _recall(self, writer: Writer) -> dict[str, list[Any]]:
         """Return what is remembered of notifications beyond the cursor, by key."""
-        scanned = self._writer.scan(f"delivery/{self.channel.name}/")
+        scanned = writer.scan(f"delivery/{self.channel.name}/")
         return {key: json.loads(value) for key, value in scanned.items()}
 
     def _key(self, at: TopicPartition, offset: int) -> str:
@@ -288,37 +269,45 @@ class DeliverySink:
         except Exception as error:  # noqa: BLE001 - a client library may raise anything
             answer = Answer("failed", reason=f"{type(error).__name__}: {error}")
         took_us = self._clock.monotonic() - began
-        self._ended.append(_Attempt(pending, answer, began_us, took_us))
+        self._ended.append(_Ended(pending, answer, began_us, took_us))
 
-    # -- committing -------------------------------------------------------------------------------
+    # -- recording --------------------------------------------------------------------------------
 
-    def _commit(self) -> None:
+    def _record(self) -> bool:
+        """Write what ended and what it changes; return whether all is written."""
         ended, self._ended = self._ended, []
-        if not ended:
-            return
-        rows, letters, puts = [], [], []
-        for attempt in ended:
-            outcome = self._judge(attempt)
-            rows.append(self._row(attempt, outcome))
+        attempts, puts = [], []
+        for one in ended:
+            outcome = self._judge(one)
+            pending = one.pending
             self.counts[outcome] += 1
-            if outcome == "dead":
-                letters.append(self._letter(attempt))
-            puts += self._remember(attempt.pending, is_done=outcome != "failed")
-        puts += self._moved()
-        appends = [self._append(DELIVERIES, pl.DataFrame(rows, DELIVERIES_SCHEMA, orient="row"))]
-        if letters:
-            appends.append(self._append(self._dead, pl.concat(letters)))
-        self._writer.commit([Commit(appends=appends, puts=puts)])
+            attempts.append(
+                Attempt(
+                    notification_id=pending.notification.id,
+                    row=pending.row,
+                    at=pending.at,
+                    offset=pending.place.offset,
+                    number=pending.attempts,
+                    outcome=outcome,
+                    answer=one.answer,
+                    began_us=one.began_us,
+                    took_us=one.took_us,
+                )
+            )
+            puts += self._remember(pending, is_done=outcome != "failed")
+        if attempts:
+            puts += self._moved()
+        return self._trail.write(attempts, puts)
 
-    def _judge(self, attempt: _Attempt) -> str:
+    def _judge(self, ended: _Ended) -> str:
         """Count an attempt and return its outcome; a failed one gets its next time."""
-        pending, answer, channel = attempt.pending, attempt.answer, self.channel
+        pending, answer, channel = ended.pending, ended.answer, self.channel
         pending.attempts += 1
         pending.running = False
         if answer.outcome == "delivered":
             self._failing = ""
             return "delivered"
-        self._failing = self._reason(answer)
+        self._failing = self._trail.reason(answer)
         is_last = pending.attempts >= channel.attempts
         outcome = "dead" if answer.outcome == "refused" or is_last else "failed"
         _log.warning(
@@ -373,35 +362,3 @@ class DeliverySink:
             progress.done.difference_update(passed)
             puts += [Put(self._key(at, offset), None) for offset in passed]
         return puts
-
-    def _row(self, attempt: _Attempt, outcome: str) -> tuple[Any, ...]:
-        return (
-            attempt.pending.notification.id,
-            self.channel.name,
-            attempt.pending.attempts,
-            outcome,
-            attempt.answer.status,
-            self._reason(attempt.answer) or None,
-            to_datetime(attempt.began_us),
-            attempt.took_us / 1000,
-        )
-
-    def _reason(self, answer: Answer) -> str:
-        return self._secrets.hide(answer.reason)[:500]
-
-    def _letter(self, attempt: _Attempt) -> pl.DataFrame:
-        pending = attempt.pending
-        count = pending.attempts
-        tried = "" if attempt.answer.outcome == "refused" else f" ({count} attempts)"
-        return dead_letters(
-            pending.row,
-            self.topic,
-            f"{self.channel.name}: {self._reason(attempt.answer)}{tried}",
-            self._clock.now(),
-            partition=pending.at.partition,
-            offsets=pl.Series([pending.place.offset]),
-        )
-
-    def _append(self, topic: str, frame: pl.DataFrame) -> Append:
-        now = self._clock.now()
-        return Append(topic, self._partitions[topic], frame, frame.height, arrival_us=now)

@@ -16,7 +16,8 @@ from headrace.alerts.secrets import Secrets
 from headrace.connect import delivery
 from headrace.connect.delivery import DeliverySink
 from headrace.connect.handlers import CONNECT_SLOT
-from headrace.core.log import Append, Commit, Reader, TopicSpec, Writer
+from headrace.core.errors import StorageFullError
+from headrace.core.log import Append, Appended, Commit, Reader, TopicSpec, Writer
 from headrace.log import MemoryLog
 from headrace.stream.app import Delivery
 from headrace.testing import TestClock
@@ -75,6 +76,7 @@ class Bench:
     def __init__(self) -> None:
         self.log = MemoryLog()
         self.clock = TestClock()
+        self.secrets = Secrets({"KEY": "s3cr3t"}, environment={})
         self.engine: Writer = self.log.writer("engine-app", 16)
         self.engine.create(TopicSpec("notifications", SCHEMA))
         self.writer: Writer = self.log.writer("connect-app", CONNECT_SLOT)
@@ -93,7 +95,7 @@ class Bench:
             self.reader,
             self.writer,
             self.clock,
-            Secrets({"KEY": "s3cr3t"}, environment={}),
+            self.secrets,
         )
 
     def rows(self, topic: str) -> list[dict[str, Any]]:
@@ -161,7 +163,7 @@ async def test_every_notification_of_the_channel_is_delivered_once(bench: Bench)
 async def test_the_row_of_an_attempt_says_what_happened(bench: Bench) -> None:
     receiver = Receiver({"deep/a/1": [Answer("failed", 503, "bad key s3cr3t")]})
     sink = bench.sink(receiver)
-    sink._secrets.reveal("KEY")  # noqa: SLF001 - as a channel does when it opens
+    bench.secrets.reveal("KEY")  # as a channel does when it opens
     bench.put(row("a"))
 
     await settle(sink)
@@ -398,6 +400,38 @@ async def test_stopping_does_not_wait_for_ever(
     await sink.close()
 
     assert bench.outcomes() == []
+
+
+async def test_a_full_disk_makes_nothing_be_told_twice(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver = Receiver({"deep/a/1": [FAILED, DELIVERED]})
+    sink = bench.sink(receiver)
+    commit = bench.writer.commit
+
+    def full(commits: Sequence[Commit]) -> list[list[Appended]]:
+        raise StorageFullError(f"no room for {len(commits)} commits")
+
+    bench.put(row("a"), row("b"))
+    monkeypatch.setattr(bench.writer, "commit", full)
+    await settle(sink)
+    bench.put(row("c"))
+    assert sink.turn() == delivery.FULL_PAUSE_S
+    assert receiver.given == ["deep/a/1", "deep/b/1"]
+    assert bench.outcomes() == []
+
+    monkeypatch.setattr(bench.writer, "commit", commit)
+    bench.clock.advance("10s")
+    await settle(sink)
+
+    assert receiver.given == ["deep/a/1", "deep/b/1", "deep/a/1", "deep/c/1"]
+    assert sorted(bench.outcomes()) == [
+        ("deep/a/1", 1, "failed"),
+        ("deep/a/1", 2, "delivered"),
+        ("deep/b/1", 1, "delivered"),
+        ("deep/c/1", 1, "delivered"),
+    ]
+    assert (bench.cursor(), bench.remembered()) == (3, 0)
 
 
 async def test_no_more_than_a_window_is_held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
