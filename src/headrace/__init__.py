@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from headrace.operators.patterns.matched import matched
     from headrace.operators.patterns.pattern import Pattern, all_of, any_of
     from headrace.operators.rulebook.rule import Rule
-    from headrace.stream import model
+    from headrace.stream import model, quality
     from headrace.stream.app import App, AppTable, ControlTable
     from headrace.stream.data import Data, Published, Versioned
     from headrace.stream.features import feature_view
@@ -85,6 +85,7 @@ _MODULES = {
     "model": "headrace.stream.model",
     "testing": "headrace.testing",
 }
+    "quality": "headrace.stream.quality",
 
 __all__ = [
     "App",
@@ -123,6 +124,7 @@ __all__ = [
     "quantile",
     "run",
     "session",
+    "quality",
     "sliding",
     "std",
     "sum",

@@ -29,6 +29,18 @@ def by_hand(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 POSITIVE = pl.col("passed") > pl.col("x")
 
+
+def without_x(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    outputs = by_hand(rows)
+    return {port: frame.drop("x", strict=False) for port, frame in outputs.items()}
+
+
 CASES = [
-    Case(Check(gate="gate", predicate=POSITIVE, action="alert"), (InputSpec(SCHEMA),), by_hand)
+    Case(Check(gate="gate", predicate=POSITIVE, action="alert"), (InputSpec(SCHEMA),), by_hand),
+    Case(
+        Check(gate="gate", predicate=POSITIVE, without="x"),
+        (InputSpec(SCHEMA),),
+        without_x,
+        name="without",
+    ),
 ]

@@ -12,7 +12,9 @@ from headrace.core.component import Expression
 from headrace.core.errors import CheckFailedError
 from headrace.core.protocols import MAIN, Operator, Out, Tables, Task
 from headrace.core.time import EVENT_TIME, HIDDEN, to_datetime
+from headrace.operators.columns import ColumnNames
 from headrace.operators.filter import check_predicate
+from headrace.operators.project import check_present
 
 QUARANTINE: Final = "quarantine"
 OUTCOMES: Final = "outcomes"
@@ -35,6 +37,7 @@ class Check(Operator):
         action: `quarantine` and `alert` put rows aside; what follows tells them apart. With
             `stop` the first step with a row that does not pass ends the engine, and leaves nothing
             behind but the saved step.
+        without: Columns that the condition reads and that do not leave.
 
     Stateless. Cost: that of the condition, and a filter per port.
     """
@@ -44,6 +47,7 @@ class Check(Operator):
     gate: str = Field(min_length=1)
     predicate: Expression
     action: Action = "quarantine"
+    without: ColumnNames = ()
 
     def outputs(self) -> tuple[str, ...]:
         """Name main, quarantine and outcomes."""
@@ -58,7 +62,9 @@ class Check(Operator):
         (schema,) = inputs
         check_predicate(self.predicate, schema)
         outcomes = pl.Schema({CHECK: pl.String(), PASSED: pl.Boolean()})
-        return {MAIN: schema, QUARANTINE: schema, OUTCOMES: outcomes}
+        check_present(self.without, schema)
+        left = pl.Schema({n: dtype for n, dtype in schema.items() if n not in self.without})
+        return {MAIN: left, QUARANTINE: left, OUTCOMES: outcomes}
 
     def open(self, tables: Tables, *inputs: pl.Schema) -> Task:  # noqa: ARG002 - stateless
         """Return a task without state."""
@@ -75,6 +81,7 @@ class _CheckTask(Task):
         if frame.is_empty():
             return
         passed = frame.with_columns(self._passed)[PASSED]
+        frame = frame.drop(self._check.without)
         failed = frame.filter(~passed)
         if failed.height and self._check.action == "stop":
             raise self._stop(failed, frame.height)

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import polars as pl
 
+from headrace.core.protocols import LATE
 from headrace.operators.aggregates import as_aggregate, count
 from headrace.operators.assigners import tumbling
 from headrace.operators.check import CHECK, OUTCOMES, PASSED, QUARANTINE, Action
@@ -20,10 +21,17 @@ class Checked(Stream):
     Attributes:
         every: Event time over which results are counted.
         action: What the gate does with the rest.
+        watched: What the gate looks at, where it remembers rows.
     """
 
     every: timedelta
     action: Action
+    watched: Stream | None = None
+
+    @property
+    def late(self) -> Stream:
+        """The rows that came too late for a gate that takes them in order; else empty."""
+        return self._port(LATE) if self.watched is None else self.watched.late
 
     @property
     def quarantine(self) -> Stream:

@@ -17,6 +17,7 @@ from headrace.stream.handle import Columns, Handle, Order, TimeColumn
 if TYPE_CHECKING:
     from headrace.stream.checked import Checked
     from headrace.stream.ruled import Ruled
+    from headrace.stream.quality import Gate
     from headrace.stream.stream import Fenced, Stream
 
 
@@ -45,7 +46,7 @@ class Deciding(Handle):
     def check(
         self,
         name: str,
-        predicate: pl.Expr,
+        predicate: pl.Expr | Gate,
         *,
         action: Literal["quarantine", "alert", "stop"] = "quarantine",
         every: Duration = "1m",
@@ -57,7 +58,7 @@ class Deciding(Handle):
 
         Args:
             name: Names the gate in its results.
-            predicate: A condition on one row.
+            predicate: A condition on one row, or one of `hr.quality` that remembers rows before.
             action: `quarantine` puts the other rows aside. `alert` does too, and `.alerts` has
                 the results with such rows. `stop` ends the engine before the step that holds one.
             every: Event time over which results are counted.
@@ -86,9 +87,17 @@ class Deciding(Handle):
         from headrace.operators.check import Check
         from headrace.stream.checked import Checked
 
+        from headrace.stream.quality import Gate
         length = positive_duration(every, "every")
-        main = self._then(Check(gate=name, predicate=predicate, action=action))
-        return Checked(main.graph, main.ref, main.schema, main.time, length, action)
+        rows = self._at(self.ref, self.schema, self.time)
+        if isinstance(predicate, Gate):
+            watched, holds, without = predicate.watch(rows), predicate.predicate, predicate.without
+        else:
+            watched, holds, without = rows, predicate, ()
+        gate = Check(gate=name, predicate=holds, action=action, without=without)
+        main = watched.then(gate, time=watched.time)
+        late = watched if without else None
+        return Checked(main.graph, main.ref, main.schema, main.time, length, action, late)
 
     def match(
         self,
@@ -146,6 +155,69 @@ class Deciding(Handle):
         return result
 
     def geofence(  # noqa: PLR0913 - the words of the contract
+    def drift(
+        self,
+        features: Columns,
+        *,
+        window: Duration,
+        reference: pl.DataFrame | Literal["first"] = "first",
+        by: Columns | None = None,
+        bins: int = 10,
+        forget: Duration = "30d",
+        name: str | None = None,
+    ) -> Stream:
+        """Say how far the values of features have moved from a reference, window by window.
+
+        One row per window, key and feature, with `missing`, `psi`, `ks` and `outside`; see
+        `headrace.operators.drift.Drift`. As a rule of thumb a PSI below 0.1 is nothing, above
+        0.25 much.
+
+        Args:
+            features: Numeric, Boolean or text columns.
+            window: Length of event time compared at once.
+            reference: Rows that are as they should be; or `first`, each key's first window.
+            by: Key columns.
+            bins: Number of bins for the PSI of numbers.
+            forget: With `first`, a key silent for longer takes another reference.
+            name: Identity of the state.
+
+        Raises:
+            PlanError: A column is missing, or is no number, Boolean or text.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> utc = pl.Datetime("us", "UTC")
+            >>> orders = app.topic("orders", {"time": utc, "euro": pl.Float64}, time="time")
+            >>> usual = pl.DataFrame({"euro": [10.0, 20.0, 30.0, 40.0]})
+            >>> _ = app.output("moved", orders.drift("euro", window="1h", reference=usual))
+            >>> rows = pl.DataFrame({"time": [0, 1], "euro": [40.0, 50.0]}).cast({"time": utc})
+            >>> moved = hr.testing.run(app, {"orders": rows})["moved"]
+            >>> moved.select("feature", "ks", "outside").rows()
+            [('euro', 0.75, 0.5)]
+        """
+        from headrace.operators.drift import Drift, histograms
+        from headrace.operators.project import check_present
+
+        columns = column_names(features)
+        parameters: dict[str, Any] = {}
+        if isinstance(reference, pl.DataFrame):
+            check_present(columns, reference.schema)
+            error = Drift.model_fields["error"].default
+            parameters["reference"] = histograms(reference, columns, error)
+        operator = Drift(
+            features=columns,
+            every=positive_duration(window, "window"),
+            by=column_names(by),
+            bins=bins,
+            forget=duration(forget),
+            name=name,
+            **parameters,
+        )
+        result = self.then(operator, time=TimeColumn("window_end", -1))
+        self.graph.times[result.ref.node] = self.time
+        return result
+
         self,
         zones: HasStream | Mapping[str, Any] | str,
         *,

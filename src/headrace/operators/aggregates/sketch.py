@@ -65,7 +65,7 @@ class Quantile(Conditional):
         table = f"{name}_sketch_{self.error!r}"
         values = pl.col(name).cast(pl.Float64)
         gather = Gather(
-            columns={"__bucket": self._bucket(values), "__rows": pl.lit(1, pl.Int64)},
+            columns={"__bucket": self.bucket(values), "__rows": pl.lit(1, pl.Int64)},
             keep=values.is_not_null() & values.is_not_nan(),
             shrink=_count_buckets,
         )
@@ -74,7 +74,8 @@ class Quantile(Conditional):
         final = pl.col("__bucket").filter(pl.col("__rows").cum_sum() > place).first()
         return compiler.gather(table, gather, f"{table}_{rounding}_{q!r}", final)
 
-    def _bucket(self, values: pl.Expr) -> pl.Expr:
+    def bucket(self, values: pl.Expr) -> pl.Expr:
+        """Return the bucket of each value, Int32, ascending with the values."""
         size = values.abs()
         place = (size.log() / self._log_gamma()).ceil()
         finite = pl.when(size.is_infinite()).then(_INFINITE).otherwise(place + _CENTRE)
