@@ -71,14 +71,16 @@ class PinnedTransport(httpx2.AsyncBaseTransport):
         """
         url = request.url
         port = url.port or {"https": 443}.get(url.scheme, 80)
+        # As it goes on the wire, other alphabets encoded.
+        host = url.raw_host.decode("ascii")
         loop = asyncio.get_running_loop()
         try:
-            addresses = await loop.run_in_executor(self._threads, self._resolver, url.host, port)
+            addresses = await loop.run_in_executor(self._threads, self._resolver, host, port)
         except OSError as error:
-            raise httpx2.ConnectError(f"{url.host} has no address: {error}") from error
-        check_addresses(url.host, addresses, allow_private=self._allow_private)
-        request.extensions = {**request.extensions, "sni_hostname": url.host}
-        failure = httpx2.ConnectError(f"{url.host} has no address")
+            raise httpx2.ConnectError(f"{host} has no address: {error}") from error
+        check_addresses(host, addresses, allow_private=self._allow_private)
+        request.extensions = {**request.extensions, "sni_hostname": host}
+        failure = httpx2.ConnectError(f"{host} has no address")
         for address in addresses:
             request.url = url.copy_with(host=address)
             try:

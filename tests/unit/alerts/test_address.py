@@ -99,6 +99,32 @@ async def test_a_name_at_a_private_address_is_refused_and_nobody_is_called() -> 
     assert server.received == []
 
 
+@pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "127.1", "localhost"])
+async def test_no_other_way_to_write_an_address_leads_inside(host: str) -> None:
+    async with http_server() as server:
+        http = GuardedHttp(timeout=duration("5s"), concurrency=1, allow_private=False)
+        answer = await http.send("POST", f"http://{host}:{server.port}/", content=b"", headers={})
+        await http.close()
+
+    assert answer.outcome == "refused"
+    assert server.received == []
+
+
+async def test_a_name_in_another_alphabet_is_looked_up_as_it_is_registered() -> None:
+    async with http_server() as server:
+        http = GuardedHttp(
+            timeout=duration("5s"),
+            concurrency=1,
+            allow_private=True,
+            resolver=lambda host, _port: {"xn--mnchen-3ya.example": ["127.0.0.1"]}[host],
+        )
+        url = f"http://m\u00fcnchen.example:{server.port}/"
+        answer = await http.send("POST", url, content=b"{}", headers={})
+        await http.close()
+
+    assert answer == Answer("delivered", 200)
+
+
 async def test_one_private_address_among_public_ones_is_refused() -> None:
     answer = await attempt("http://hooks.example/", [["1.1.1.1", "10.0.0.1"]])
 
