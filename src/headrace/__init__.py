@@ -83,9 +83,9 @@ _MODULES = {
     "channel": "headrace.alerts.channels",
     "chart": "headrace.operators.charts",
     "model": "headrace.stream.model",
+    "quality": "headrace.stream.quality",
     "testing": "headrace.testing",
 }
-    "quality": "headrace.stream.quality",
 
 __all__ = [
     "App",
@@ -121,10 +121,10 @@ __all__ = [
     "model",
     "n_unique",
     "nth",
+    "quality",
     "quantile",
     "run",
     "session",
-    "quality",
     "sliding",
     "std",
     "sum",

@@ -16,8 +16,8 @@ from headrace.stream.handle import Columns, Handle, Order, TimeColumn
 
 if TYPE_CHECKING:
     from headrace.stream.checked import Checked
-    from headrace.stream.ruled import Ruled
     from headrace.stream.quality import Gate
+    from headrace.stream.ruled import Ruled
     from headrace.stream.stream import Fenced, Stream
 
 
@@ -86,8 +86,8 @@ class Deciding(Handle):
         """
         from headrace.operators.check import Check
         from headrace.stream.checked import Checked
-
         from headrace.stream.quality import Gate
+
         length = positive_duration(every, "every")
         rows = self._at(self.ref, self.schema, self.time)
         if isinstance(predicate, Gate):
@@ -154,7 +154,6 @@ class Deciding(Handle):
         self.graph.times[result.ref.node] = self.time
         return result
 
-    def geofence(  # noqa: PLR0913 - the words of the contract
     def drift(
         self,
         features: Columns,
@@ -218,6 +217,7 @@ class Deciding(Handle):
         self.graph.times[result.ref.node] = self.time
         return result
 
+    def geofence(  # noqa: PLR0913 - the words of the contract
         self,
         zones: HasStream | Mapping[str, Any] | str,
         *,
