@@ -94,7 +94,7 @@ def supervise(
         return step if isinstance(step, int) else None
 
     roles = [*extra, Role("gateway", command("gateway"))]
-    if app.handlers or app.deliveries:
+    if app.handlers or app.deliveries or app.watches:
         roles.append(Role("connect", command("connect")))
     roles.append(Role("engine", command("engine"), engine_step))
     supervisor = Supervisor(roles, data / "supervisor" / "status.json")
@@ -186,8 +186,10 @@ def _run_role(request: RunRequest, app: App, settings: Settings) -> None:
 
             serve(app, settings.data_dir, settings.gateway, slot=request.slot)
         case "engine":
+            from headrace.models.cache import CACHE
             from headrace.runners.embedded.role import run_engine
 
+            CACHE.limit(settings.models.cache_size, settings.models.cache_bytes)
             run_engine(
                 app.plan(),
                 settings.data_dir,

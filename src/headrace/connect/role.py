@@ -14,6 +14,7 @@ import structlog
 from headrace.alerts.secrets import Secrets
 from headrace.connect.delivery import DeliverySink
 from headrace.connect.handlers import CONNECT_SLOT, HandlerSink
+from headrace.connect.watching import ModelWatcher, fed_models
 from headrace.core.log import Log, Reader, Writer
 from headrace.core.time import Clock, SystemClock, to_datetime
 from headrace.log import open_log
@@ -51,6 +52,7 @@ def run_connect(
         role = ConnectRole(
             app, reader, writer, SystemClock(), secrets or Secrets(), allow_private=allow_private
         )
+        role.watch(data / "models")
         asyncio.run(role.run(log, stop))
     finally:
         writer.close()
@@ -90,6 +92,16 @@ class ConnectRole:
             )
             for delivery in app.deliveries
         ]
+        self._watchers: list[ModelWatcher] = []
+
+    def watch(self, home: Path) -> None:
+        """Follow the versions of the application's models, with copies of their files in `home`."""
+        if self._app.watches:
+            fed = fed_models(self._app.plan())
+            self._watchers = [
+                ModelWatcher(watch, fed, self._writer, self._clock, home / watch.table)
+                for watch in self._app.watches
+            ]
 
     async def run(self, log: Log, stop: threading.Event) -> None:
         """Run all sinks until `stop` is set, looked at often enough to end in time."""
@@ -121,6 +133,8 @@ class ConnectRole:
                     tasks.create_task(_follow(sink, event, stopping))
                 for channel in self._channels:
                     tasks.create_task(channel.run(stopping))
+                for watcher in self._watchers:
+                    tasks.create_task(watcher.run(stopping))
                 await self._watch(stop)
                 stopping.set()
                 wake()
@@ -160,6 +174,11 @@ class ConnectRole:
             "published": to_datetime(self._clock.now()).isoformat(),
             "state": state,
             "channels": {sink.channel.name: sink.status() for sink in self._channels},
+            "models": {
+                name: status
+                for watcher in self._watchers
+                for name, status in watcher.status().items()
+            },
         }
         self._writer.publish_status(json.dumps(status).encode())
 

@@ -90,6 +90,20 @@ class ConnectSettings(BaseModel):
     allow_private: bool = False
 
 
+class ModelSettings(BaseModel):
+    """How many loaded models an engine keeps.
+
+    Attributes:
+        cache_size: Versions kept loaded; more only while all of them are in use.
+        cache_bytes: Memory that their processes may take, likewise.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cache_size: int = Field(default=8, gt=0)
+    cache_bytes: int = Field(default=2 * GIB, gt=0)
+
+
 class Settings(BaseSettings):
     """Every setting of a run.
 
@@ -112,6 +126,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     gateway: GatewaySettings = GatewaySettings()
     engine: EngineSettings = EngineSettings()
+    models: ModelSettings = ModelSettings()
     connect: ConnectSettings = ConnectSettings()
     secrets: dict[str, SecretStr] = {}
 

@@ -44,6 +44,7 @@ class GatewayCollector(Collector):
         yield from self._ingest()
         yield from self._topics()
         yield from self._engine()
+        yield from self._models()
         yield from self._channels()
         clients = GaugeMetricFamily("headrace_live_clients", "WebSocket clients connected")
         clients.add_metric([], len(self._core.hub.clients))
@@ -130,6 +131,26 @@ class GatewayCollector(Collector):
         yield attempts
         yield waiting
 
+    def _models(self) -> Iterator[Metric]:
+        counts = self._core.engine_status().get("models") or []
+        for what, text, reasoned in _MODELS:
+            labels = ["model", "version", *(["reason"] if reasoned else [])]
+            family = CounterMetricFamily(f"headrace_model_{what}", text, labels=labels)
+            for one in counts:
+                if one["what"] == what:
+                    family.add_metric([one[label] for label in labels], one["count"])
+            yield family
+
+
+_MODELS: Final = [
+    ("rows", "Rows that a model scored", False),
+    ("batches", "Batches that a model scored", False),
+    ("failures", "Times a model raised, died, hung or could not be loaded", True),
+    ("fallbacks", "Rows that got something else than the model's answer", True),
+    ("overruns", "Batches that were not scored within their budget", True),
+    ("loads", "Times a version was loaded and warmed", False),
+    ("restarts", "Times a model's process was started again", False),
+]
 
 _ENGINE: Final = [
     ("step", "counter", "Steps committed"),

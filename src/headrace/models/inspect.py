@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import polars as pl
+
 from headrace.core.errors import HeadraceError, PlanError
 from headrace.models.description import Artifact
 from headrace.models.source import local_path
 from headrace.models.spec import LoadSpec
 
 
-def check_file(model: Artifact, features: tuple[tuple[str, str], ...], *, needed: bool) -> None:
+def check_file(model: Artifact, features: pl.Schema, *, needed: bool) -> None:
     """Load a model whose file holds no code, and give it one plain row.
 
     Models whose loading runs code are not touched here; what is wrong with them is found when
@@ -18,7 +20,7 @@ def check_file(model: Artifact, features: tuple[tuple[str, str], ...], *, needed
 
     Args:
         model: The model.
-        features: Name and dtype of what it is given.
+        features: The columns it is given.
         needed: Whether the file must be there; not where a table brings versions.
 
     Raises:
@@ -35,18 +37,8 @@ def check_file(model: Artifact, features: tuple[tuple[str, str], ...], *, needed
                 hint="paths are relative to where the application is started",
             )
         return
-    spec = LoadSpec(
-        kind=model.kind,
-        name=model.name,
-        source=model.source,
-        version=model.version,
-        features=features,
-        outputs=tuple((name, repr(dtype)) for name, dtype in model.outputs.items()),
-        options=model.options(),
-        example=model.example,
-    )
     status = path.stat()
-    _try_once(_Key(spec), status.st_mtime_ns, status.st_size)
+    _try_once(_Key(LoadSpec.of(model, features)), status.st_mtime_ns, status.st_size)
 
 
 class _Key:

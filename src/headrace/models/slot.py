@@ -54,7 +54,7 @@ class ModelSlot:
         self._waits = waits
         self._cache = cache
         self._waited: set[bytes] = set()
-        self._wanted: Lease = self._lease(None)
+        self._held: Lease | None = None
         self._before: Lease | None = None
 
     def point(self, wanted: Version | None, before: Version | None, *, had_one: bool) -> None:
@@ -66,13 +66,19 @@ class ModelSlot:
             had_one: Whether there was one; an alias says no more what it meant then.
         """
         lease = self._lease(wanted)
-        if lease.scorer is self._wanted.scorer:
+        if self._held is not None and lease.scorer is self._held.scorer:
             return
-        if self._wanted.scorer.was_ready:
-            self._before = self._wanted
+        if self._held is not None and self._held.scorer.was_ready:
+            self._before = self._held
         elif had_one and (before is not None or not self.model.source.startswith(REGISTERED)):
             self._before = self._lease(before)
-        self._wanted = lease
+        self._held = lease
+
+    @property
+    def _wanted(self) -> Lease:
+        if self._held is None:
+            self._held = self._lease(None)
+        return self._held
 
     def chosen(self, *, patient: bool = True) -> Chosen:
         """Return the version that answers now. It waits for a new one, but only once.
@@ -100,17 +106,5 @@ class ModelSlot:
         return before.scorer if before is not None and before.scorer.ready else None
 
     def _lease(self, version: Version | None) -> Lease:
-        model, waits = self.model, self._waits
-        spec = LoadSpec(
-            kind=model.kind,
-            name=model.name,
-            source=model.source if version is None else version.source,
-            version=model.version if version is None else version.version,
-            features=tuple((name, repr(dtype)) for name, dtype in self._features.items()),
-            outputs=tuple((name, repr(dtype)) for name, dtype in model.outputs.items()),
-            threads=model.threads,
-            isolated=model.isolated,
-            options=model.options(),
-            example=model.example,
-        )
-        return self._cache.lease(spec, waits.hang_s, waits.load_s)
+        spec = LoadSpec.of(self.model, self._features, version)
+        return self._cache.lease(spec, self._waits.hang_s, self._waits.load_s)

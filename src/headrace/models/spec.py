@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import polars as pl
 
 from headrace.core.schema_field import dtype_from_text
+
+if TYPE_CHECKING:
+    from headrace.models.description import Artifact
+    from headrace.models.source import Version
 
 
 class LoadSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +40,28 @@ class LoadSpec(msgspec.Struct, frozen=True, kw_only=True):
     isolated: bool = True
     options: dict[str, Any] = {}
     example: dict[str, float | bool | str] | None = None
+
+    @classmethod
+    def of(cls, model: Artifact, features: pl.Schema, version: Version | None = None) -> LoadSpec:
+        """Return what loads a version of a model; by default the one that its description names.
+
+        Args:
+            model: The model.
+            features: The columns it is given.
+            version: The version and where exactly it lies.
+        """
+        return cls(
+            kind=model.kind,
+            name=model.name,
+            source=model.source if version is None else version.source,
+            version=model.version if version is None else version.version,
+            features=tuple((name, repr(dtype)) for name, dtype in features.items()),
+            outputs=tuple((name, repr(dtype)) for name, dtype in model.outputs.items()),
+            threads=model.threads,
+            isolated=model.isolated,
+            options=model.options(),
+            example=model.example,
+        )
 
     def key(self) -> bytes:
         """Return bytes that are equal where everything is equal."""

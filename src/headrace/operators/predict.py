@@ -161,8 +161,7 @@ class Predict(Operator):
             _check_column(column, schema)
         self._check_default()
         for leaf, features in self.fed(schema):
-            texts = tuple((name, repr(dtype)) for name, dtype in features.items())
-            check_file(leaf, texts, needed=not self.versioned)
+            check_file(leaf, features, needed=not self.versioned)
         if self.versioned:
             _check_versions(inputs[VERSIONS_PORT])
         added = {**self.model.outputs, **ADDED}

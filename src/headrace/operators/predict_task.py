@@ -79,6 +79,9 @@ class PredictTask(Task):
         self._versions = versions
         if versions is not None:
             self._point(versions.frame())
+        else:
+            for slot in self._slots.values():
+                slot.point(None, None, had_one=False)
 
     def process(self, frame: pl.DataFrame, port: int) -> Iterable[Out]:
         """Take rows, or changes of versions."""

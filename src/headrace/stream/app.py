@@ -15,7 +15,9 @@ from headrace.alerts.notification import DELIVERIES, NOTIFICATIONS, check_column
 from headrace.alerts.websocket import WebSocket
 from headrace.core.errors import ConfigError, PlanError, SchemaError
 from headrace.core.schema import RowSchema
-from headrace.core.time import TIME_DTYPE, Duration, duration
+from headrace.core.time import TIME_DTYPE, Duration, duration, positive_duration
+from headrace.models.description import Artifact, Model
+from headrace.models.make import Version
 from headrace.operators.filter import check_predicate
 from headrace.operators.table import Table
 from headrace.plan.check import check
@@ -41,6 +43,8 @@ from headrace.stream.surface import Surface
 from headrace.stream.views import source_name
 
 Columns = str | Sequence[str]
+FOUND = dict.fromkeys(("name", "model_version", "source"), pl.String())
+
 SchemaLike = Mapping[str, Any] | pl.Schema | type[BaseModel] | RowSchema
 
 
@@ -116,6 +120,23 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """Models whose versions are followed; run by the role connect.
+
+    Attributes:
+        table: The control table that holds which version answers.
+        topic: The topic that feeds it, with the columns `schema`.
+        models: What is looked at, every so often.
+    """
+
+    table: str
+    topic: str
+    schema: pl.Schema
+    models: tuple[Artifact, ...]
+    every: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Handler:
     """A Python function that takes a topic's rows; run by the role connect."""
 
@@ -158,6 +179,7 @@ class App(Surface):
         self.graph = GraphBuilder()
         self.handlers: list[Handler] = []
         self.deliveries: list[Delivery] = []
+        self.watches: list[Watch] = []
         self._topics: dict[str, TopicDecl] = {}
         self._control_tables: dict[str, ControlTableDecl] = {}
         self._outputs: dict[str, OutputDecl] = {}
@@ -468,6 +490,53 @@ class App(Surface):
                 where = f"channel = '{channel.name}'"
                 self.socket(channel.path, topic=topic, where=where)
         return notifications
+
+    def watch_models(
+        self, models: Sequence[Model], *, name: str = "models", every: Duration = "5s"
+    ) -> ControlTable:
+        """Follow what the paths and aliases of models name, for `stream.predict(versions=)`.
+
+        The role connect looks at each. A new version is loaded and warmed in a process that is
+        then ended, a copy of a file is kept in the data directory (the last five), and only then
+        the version is announced in the topic `<name>.found`, which feeds the table. What cannot be
+        loaded is not announced, and tried again later each time. A row that somebody puts into the
+        table counts until the path or alias names another version.
+
+        Args:
+            models: Models that are loaded, and ensembles of such.
+            name: Of the control table of `hr.model.Version`.
+            every: Time between two looks.
+
+        Raises:
+            ConfigError: Two models have one name, or one has a `version` of its own.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> fare = hr.model.mlflow("models:/fare@champion")
+            >>> versions = app.watch_models([fare])
+            >>> versions.name
+            'models'
+        """
+        leaves = {leaf.name: leaf for model in models for leaf in model.leaves()}
+        for model in models:
+            for leaf in model.leaves():
+                if leaf != leaves[leaf.name]:
+                    raise ConfigError(
+                        f"two different models are called {leaf.name!r}", hint="give each a name="
+                    )
+                if leaf.version is not None:
+                    raise ConfigError(
+                        f"model {leaf.name!r} has a version of its own, which would never change",
+                        hint="leave version= out: it is found out",
+                    )
+        found = self.topic(f"{name}.found", {**FOUND, "found_at": TIME_DTYPE}, time="found_at")
+        table = self.control_table(name, Version, key="name", feed=found)
+        every = positive_duration(every, "every")
+        self.watches.append(
+            Watch(name, f"{name}.found", found.schema, tuple(leaves.values()), every)
+        )
+        return table
 
     def plan(self) -> Plan:
         """Return everything declared so far as a plan; streams nobody uses are left out.

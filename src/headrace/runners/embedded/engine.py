@@ -29,6 +29,7 @@ from headrace.core.log import (
     Writer,
 )
 from headrace.core.time import Clock, SystemClock, micros
+from headrace.models.counts import counted
 from headrace.plan.graph import DEAD, DEAD_SCHEMA, Plan
 from headrace.runners.embedded.checkpoint import Checkpoint, CheckpointStore
 from headrace.runners.embedded.failure import save_failure
@@ -540,5 +541,6 @@ class Engine:
             ),
             **machine_status(self.machine, now),
             **counter_status(self.counters, elapsed_s),
+            "models": counted(),
             "checkpoints": self._saver.saved if self._saver is not None else 0,
         }
