@@ -125,7 +125,7 @@ class GuardedHttp:
             timeout=timeout.total_seconds(),
             follow_redirects=False,
             trust_env=False,
-            headers={"User-Agent": "headrace"},
+            headers={"User-Agent": "headrace", "Accept-Encoding": "identity"},
         )
 
     async def send(

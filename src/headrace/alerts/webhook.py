@@ -145,7 +145,7 @@ def signature(key: bytes, message_id: str, timestamp_s: int, body: bytes) -> dic
 
     Example:
         >>> signature(b"k", "r/a/1", 1767225600, b"{}")["webhook-signature"]
-        'v1,mrH7cAx+sQr7HMPQFsIVNu+kGb9MgQLLSFxQqmnsPFQ='
+        'v1,JIbJkZ/c7weY1j/Q7Qi/2DlbKPZ3SKzpiKTg87LgS18='
     """
     signed = f"{message_id}.{timestamp_s}.".encode() + body
     digest = hmac.new(key, signed, hashlib.sha256).digest()
