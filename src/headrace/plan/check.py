@@ -99,6 +99,7 @@ def _orders(plan: Plan) -> Iterator[Finding]:
 def _unread(plan: Plan) -> Iterator[Finding]:
     used = {ref.node for node in plan.nodes for ref in node.inputs}
     used |= {output.source.node for output in plan.outputs}
+    used |= {f"topic:{table.feed.topic}" for table in plan.control_tables if table.feed}
     for topic in plan.topics:
         if f"topic:{topic.name}" not in used:
             yield Finding(

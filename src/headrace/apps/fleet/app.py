@@ -7,7 +7,7 @@ from typing import Final
 import polars as pl
 
 import headrace as hr
-from headrace.apps.fleet.model import FORBIDDEN_KINDS, Position, Zone
+from headrace.apps.fleet.model import FORBIDDEN_KINDS, Position, RuleChange, Zone
 
 SEVERITIES: Final = ("info", "warning", "high", "critical")
 
@@ -28,6 +28,21 @@ positions = app.topic(
 )
 zones = app.control_table(
     "zones", Zone, key="zone_id", description="Stretches of water with rules."
+)
+rules = app.control_table(
+    "rules",
+    hr.Rule,
+    key="rule_id",
+    feed=app.topic(
+        "compliance_rules",
+        RuleChange,
+        time="time",
+        key="rule_id",
+        aliases={"for": "for_"},
+        description="Rules that other systems set or, where `gone`, take back.",
+    ),
+    delete=pl.col("gone"),
+    description="What people demand of vehicles beside the zones.",
 )
 
 # A vehicle is judged at once: an alert must not wait for stragglers. Rows older than what a
@@ -119,6 +134,21 @@ violations = app.output(
     retention="90d",
     archive=True,
     description="Positions with which a rule began to be broken; the worst rule is named.",
+)
+
+# -- rules that people write while it runs ------------------------------------------------------
+
+_unzoned = ("auv_id", "time", "latitude", "longitude", "depth_m", "speed_ms", "heading_deg")
+
+broken_rules = app.output(
+    "broken_rules",
+    fence.positions.select(*_unzoned, "fences")
+    .rules(rules, by="auv_id", zones="fences", name="rules")
+    .drop("fences"),
+    key="auv_id",
+    retention="90d",
+    archive=True,
+    description="Positions for which a rule holds, with the rule and its version.",
 )
 
 analytics = app.output(

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx2
 import numpy as np
 
+from headrace.apps.fleet.rules import demo_rules
 from headrace.apps.fleet.simulator import Simulator
 from headrace.apps.fleet.zones import demo_zones
 from headrace.runners.embedded.lifeline import stop_on_signal, stop_with_supervisor
@@ -21,7 +22,7 @@ ROUNDS_PER_S = 5
 
 
 def feed(url: str, simulator: Simulator, speed: float, stop: threading.Event) -> None:
-    """Create the zones and send positions until `stop` is set.
+    """Create the zones and rules and send positions until `stop` is set.
 
     Each vehicle reports once a second and moves `speed` times as fast as in life. Every request
     carries an Idempotency-Key and is repeated with the same key until it is answered.
@@ -30,6 +31,9 @@ def feed(url: str, simulator: Simulator, speed: float, stop: threading.Event) ->
         for zone in demo_zones():
             body = zone.model_dump(mode="json", exclude_none=True)
             _until_answered(client, "POST", "/zones", json.dumps(body).encode(), stop)
+        for rule in demo_rules():
+            body = rule.model_dump(mode="json", by_alias=True, exclude_none=True)
+            _until_answered(client, "POST", "/control/rules", json.dumps(body).encode(), stop)
         order = np.arange(simulator.vehicles)
         turn = 0
         due = time.monotonic()

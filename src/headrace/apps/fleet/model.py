@@ -80,3 +80,31 @@ class Zone(BaseModel):
     def _outline_makes_sense(self) -> Zone:
         hr.check_geometry(self.geometry, self.radius_m)
         return self
+
+
+class RuleChange(BaseModel):
+    """A rule as another system sends it; what a rule may be is judged when it is taken over.
+
+    Attributes:
+        time: When it was decided.
+        rule_id: The rule.
+        gone: It is taken back; nothing else is read then.
+    """
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+    time: datetime
+    rule_id: Identifier
+    name: str | None = None
+    condition: str | None = None
+    conditions: list[Any] | None = None
+    severity: Any = None
+    for_: Annotated[str | None, Field(alias="for")] = None
+    cooldown: str | None = None
+    hysteresis: float | None = None
+    message: str | None = None
+    scope: dict[str, Any] | None = None
+    enabled: bool | None = None
+    group: str | None = None
+    escalate_after: str | None = None
+    gone: bool = False

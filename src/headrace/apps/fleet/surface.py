@@ -15,8 +15,10 @@ from headrace.apps.fleet.app import (
     SEVERITIES,
     activity,
     app,
+    broken_rules,
     positions,
     presence,
+    rules,
     status,
     violations,
     visits,
@@ -310,6 +312,15 @@ app.view.events(
     severity="severity",
     columns=["auv_id", "zone_name", "reason", "depth_m"],
 )
+app.view.events(
+    "broken_rules",
+    title="Broken rules",
+    topic=broken_rules,
+    time="time",
+    text="message",
+    severity="severity",
+    columns=["auv_id", "rule_id", "rule_version", "value_after", "threshold"],
+)
 app.view.counter("vehicles", title="Active vehicles", table=status, aggregate="size")
 app.view.counter(
     "violations_rate", title="Violations", topic=violations, aggregate="count", unit="since open"
@@ -362,4 +373,10 @@ app.view.table(
     table=visits,
     columns=["auv_id", "zone_id", "entered_at", "exited_at", "dwell_s", "max_depth_m"],
     key=["auv_id", "zone_id", "entered_at"],
+)
+app.view.records(
+    "rules",
+    title="Rules",
+    control_table=rules,
+    columns=["rule_id", "condition", "severity", "enabled"],
 )
