@@ -102,7 +102,7 @@ class Pairs:
     wait: Ints
     cooldown: Ints
     grid: int
-    _made: list[dict[str, Ints]] = field(default_factory=list)
+    _made: list[dict[str, Ints]] = field(default_factory=list, init=False)
 
     def judge(self, runs: Runs, times: Ints, row_of: Ints) -> None:
         """Take rows: the runs of each pair one after the other, those of all pairs together.
