@@ -18,7 +18,7 @@ from headrace.alerts.notification import Answer, Notification
 from headrace.alerts.secrets import Secrets
 from headrace.connect.cursor import Cursor
 from headrace.connect.trail import Attempt, Trail
-from headrace.core.log import Position, Put, Reader, TopicPartition, Writer
+from headrace.core.log import Commit, Position, Put, Reader, TopicPartition, Writer
 from headrace.core.time import Clock, duration_text, micros
 from headrace.stream.app import Delivery
 
@@ -191,7 +191,12 @@ class DeliverySink:
     def _recall(self, writer: Writer) -> dict[str, list[Any]]:
         """Return what is remembered of notifications beyond the cursor, by key."""
         scanned = writer.scan(f"delivery/{self.channel.name}/")
-        return {key: json.loads(value) for key, value in scanned.items()}
+        known = {key: json.loads(value) for key, value in scanned.items()}
+        present = {place.incarnation for place in self._cursor.positions.values()}
+        stale = [key for key, value in known.items() if present and value[0] not in present]
+        if stale:
+            writer.commit([Commit(puts=[Put(key, None) for key in stale])])
+        return {key: value for key, value in known.items() if key not in stale}
 
     def _key(self, at: TopicPartition, offset: int) -> str:
         return f"delivery/{self.channel.name}/{at.topic}/{at.partition}/{offset}"

@@ -474,6 +474,8 @@ async def test_a_topic_made_anew_is_read_from_its_beginning(bench: Bench) -> Non
 
     assert receiver.given == ["deep/a/1", "deep/b/1", "deep/c/1"]
     assert (sink.waiting, bench.cursor()) == (0, 2)
+    bench.sink(receiver)
+    assert bench.remembered() == 0
 
 
 async def test_channels_do_not_wait_for_each_other(bench: Bench) -> None:
