@@ -12,6 +12,7 @@ from headrace.core.errors import ConfigError
 NAMES = (
     "window",
     "geofence",
+    "predict",
     "log",
     "ingest",
     "e2e",

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from headrace.core.errors import ConfigError, NotFoundError, SchemaError
+from headrace.core.errors import ConfigError, DataError, NotFoundError, SchemaError
 from headrace.models.source import (
     REGISTERED,
     content_version,
@@ -98,15 +98,22 @@ def _one(array: Array, rows: int) -> Array:
 
 
 def _matrix(frame: pl.DataFrame, dtype: Any) -> Array:
-    """Return numbers as a matrix, row by row; null becomes NaN."""
-    columns = [
-        column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-        for column in frame.iter_columns()
-    ]
-    matrix = np.empty((frame.height, frame.width), dtype=dtype)
-    for number, column in enumerate(columns):
-        matrix[:, number] = column
-    return matrix
+    """Return numbers as a matrix, row by row; null becomes NaN.
+
+    Raises:
+        DataError: The model takes whole numbers, and there is a null.
+    """
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        target = pl.Float32() if kind.itemsize == 4 else pl.Float64()  # noqa: PLR2004 - bytes
+        return np.asarray(frame.cast(target).to_numpy(order="c"))
+    if any(column.null_count() for column in frame.iter_columns()):
+        raise DataError(
+            "the model takes whole numbers, and a feature is null",
+            hint="fill it before, or give missing=False: such rows are then not scored",
+        )
+    whole = pl.Boolean() if kind.kind == "b" else pl.Int64()
+    return np.asarray(frame.cast(whole).to_numpy(order="c")).astype(kind)
 
 
 def _check_count(spec: LoadSpec, wanted: int | None) -> None:
