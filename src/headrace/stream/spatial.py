@@ -1,4 +1,4 @@
-"""Steps over places: voxels."""
+"""Steps over places: voxels, proximity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Spatial(Handle):
-    """Voxels."""
+    """Voxels, proximity."""
 
     __slots__ = ()
 
@@ -97,3 +97,58 @@ class Spatial(Handle):
         )
         changes = control if control is None or isinstance(control, Stream) else control.stream
         return voxels(cast("Stream", self), grid, changes)
+
+    def proximity(  # noqa: PLR0913 - who, where and how near
+        self,
+        *,
+        by: Columns,
+        within_m: float,
+        lon: str = "longitude",
+        lat: str = "latitude",
+        group: Columns | None = None,
+        order: Order = "event",
+        forget: Duration = "24h",
+        name: str | None = None,
+    ) -> Stream:
+        """Tell which vehicles come near one another and which part: events `near` and `far`.
+
+        Args:
+            by: Columns that identify a vehicle.
+            within_m: How near near is, metres.
+            lon: Longitude column, degrees.
+            lat: Latitude column, degrees.
+            group: Only vehicles of equal values are compared.
+            order: `event` waits for the watermark, `arrival` judges at once.
+            forget: A vehicle silent for longer is not there, and begins anew.
+            name: Identity of the state.
+
+        Raises:
+            PlanError: A column is missing or of a wrong type, or a parameter is wrong.
+
+        Example:
+            >>> import headrace as hr, polars as pl
+            >>> app = hr.App("doc")
+            >>> utc = pl.Datetime("us", "UTC")
+            >>> place = {"longitude": pl.Float64, "latitude": pl.Float64}
+            >>> seen = app.topic("seen", {"ship": pl.String, "time": utc, **place}, time="time")
+            >>> _ = app.output("meetings", seen.proximity(by="ship", within_m=1_000))
+            >>> rows = {"ship": ["a", "b", "b"], "time": [0, 1, 2], "latitude": 0.0}
+            >>> frame = pl.DataFrame({**rows, "longitude": [0.0, 0.001, 1.0]}).cast({"time": utc})
+            >>> meetings = hr.testing.run(app, {"seen": frame})["meetings"]
+            >>> meetings.select("ship", "ship_other", "event", pl.col("metres").round(1)).rows()
+            [('b', 'a', 'near', 111.2), ('b', 'a', 'far', 111195.1)]
+        """
+        from headrace.operators.proximity import Proximity
+
+        return self._then(
+            Proximity(
+                by=column_names(by),
+                lon=lon,
+                lat=lat,
+                within_m=within_m,
+                group=column_names(group),
+                order=order,
+                forget=duration(forget),
+                name=name,
+            )
+        )
