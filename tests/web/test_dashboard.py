@@ -346,6 +346,84 @@ def test_a_new_zone_is_drawn_on_the_map(page: Page, demo_url: str) -> None:
     assert corners[0] == corners[-1]
 
 
+@pytest.fixture
+def rule(demo_url: str) -> str:
+    """A rule of this test's own that no vehicle can break yet."""
+    rule_id = f"test-{uuid4().hex[:8]}"
+    row = {"rule_id": rule_id, "condition": "depth_m > 9000", "message": rule_id + " {auv_id}"}
+    httpx2.post(f"{demo_url}/control/rules", json=row).raise_for_status()
+    return rule_id
+
+
+def rows_of(url: str, topic: str) -> list[dict[str, Any]]:
+    """Read a whole topic."""
+    rows: list[dict[str, Any]] = []
+    place: dict[str, str] = {}
+    while True:
+        answer = httpx2.get(f"{url}/topics/{topic}", params={"limit": "1000", **place})
+        page = answer.raise_for_status().json()
+        rows += page["rows"]
+        if page["next"] == page["end"]:
+            return rows
+        place = {"from": page["next"]}
+
+
+def test_a_rule_changed_on_the_page_judges_every_row_from_then_on(
+    page: Page, demo_url: str, rule: str
+) -> None:
+    rules = page.locator("#view-rules")
+    rules.get_by_role("button", name=rule).click()
+    form = rules.get_by_role("form", name=f"Edit {rule}")
+    form.get_by_role("textbox", name="Condition", exact=True).fill("depth_m > 5")
+    form.get_by_role("button", name="Save").click()
+    expect(rules.get_by_role("row", name=rule)).to_contain_text("depth_m > 5")
+
+    broken = page.locator("#view-broken_rules")
+    expect(broken.get_by_text(f"{rule} auv-", exact=False).first).to_be_visible()
+    found = [row for row in rows_of(demo_url, "broken_rules") if row["rule_id"] == rule]
+    first, last = found[0]["time"], found[-1]["time"]
+    deep = [
+        (row["time"], row["auv_id"])
+        for row in rows_of(demo_url, "positions")
+        if first < row["time"] < last and (row["depth_m"] or 0) > 5
+    ]
+    judged = [(row["time"], row["auv_id"]) for row in found if first < row["time"] < last]
+    assert {row["rule_version"] for row in found} == {2}
+    assert sorted(judged) == sorted(deep)
+
+
+def test_a_rule_that_cannot_be_judged_is_not_saved(
+    page: Page, rule: str, complaints: Complaints
+) -> None:
+    rules = page.locator("#view-rules")
+    rules.get_by_role("button", name=rule).click()
+    rules.get_by_role("textbox", name="Condition", exact=True).fill("depht_m > 5")
+    rules.get_by_role("button", name="Save").click()
+
+    expect(rules.get_by_role("alert")).to_contain_text("no column 'depht_m' at character 1")
+    complaints.forgive("422")
+
+
+def test_a_rule_is_added_and_deleted_on_the_page(page: Page, demo_url: str) -> None:
+    rule_id = f"new-{uuid4().hex[:8]}"
+    rules = page.locator("#view-rules")
+    rules.get_by_role("button", name="Add").click()
+    rules.get_by_role("textbox", name="Rule id").fill(rule_id)
+    rules.get_by_role("textbox", name="Condition", exact=True).fill("speed_ms > 90")
+    rules.get_by_role("textbox", name="Severity").fill("high")
+    rules.get_by_role("button", name="Save").click()
+    expect(rules.get_by_role("row", name=rule_id)).to_contain_text("high")
+    stored = httpx2.get(f"{demo_url}/control/rules/{rule_id}").json()
+
+    page.once("dialog", lambda dialog: dialog.accept())
+    rules.get_by_role("button", name=rule_id).click()
+    rules.get_by_role("button", name="Delete").click()
+    expect(rules.get_by_role("row", name=rule_id)).to_have_count(0)
+
+    assert (stored["severity"], stored["enabled"]) == ("high", True)
+    assert httpx2.get(f"{demo_url}/control/rules/{rule_id}").status_code == 404
+
+
 def test_rows_that_were_refused_are_counted_and_their_reasons_linked(
     page: Page, demo_url: str
 ) -> None:
