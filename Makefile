@@ -5,7 +5,7 @@ ARGS ?=
 KILLS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench web fix laws crash wheel browser lock
+.PHONY: help setup demo test check bench web fix laws crash wheel browser services lock
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
@@ -55,6 +55,12 @@ browser: ## install Debian's Chromium for the browser tests where it is missing
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium fonts-liberation; \
 	  else echo "make browser: install Chromium (Debian: apt install chromium)" >&2; exit 1; fi; }
+
+services: ## install Debian's Redis and PostgreSQL for the tests of feature sources where they are missing
+	@{ command -v redis-server && ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -qq -y --no-install-recommends redis-server postgresql; \
+	  else echo "make services: install Redis and PostgreSQL (Debian: apt install redis-server postgresql)" >&2; exit 1; fi; }
 
 LOCK = PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile --quiet --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" $(ARGS)

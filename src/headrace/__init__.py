@@ -14,7 +14,7 @@ from typing import Any as _Any
 _os.environ.setdefault("POLARS_NO_PARTITION", "1")
 
 if TYPE_CHECKING:
-    from headrace import testing
+    from headrace import features, testing
     from headrace.alerts import channels as channel
     from headrace.core.errors import HeadraceError, NotFoundError
     from headrace.core.time import event_time
@@ -82,6 +82,8 @@ _PLACES = {
 _MODULES = {
     "channel": "headrace.alerts.channels",
     "chart": "headrace.operators.charts",
+    "detector": "headrace.operators.detectors",
+    "features": "headrace.features",
     "model": "headrace.stream.model",
     "quality": "headrace.stream.quality",
     "testing": "headrace.testing",
@@ -109,6 +111,7 @@ __all__ = [
     "cumulate",
     "event_time",
     "feature_view",
+    "features",
     "first",
     "forever",
     "last",

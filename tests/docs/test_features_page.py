@@ -14,10 +14,15 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "features.md").read_text(
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def test_the_example_reads_what_was_known_before_each_payment() -> None:
+def example() -> dict[str, Any]:
     names: dict[str, Any] = {}
     for code in re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE):
         exec(compile(code, "features.md", "exec"), names)  # noqa: S102 - our own text
+    return names
+
+
+def test_the_example_reads_what_was_known_before_each_payment() -> None:
+    names = example()
     minutes = (0, 10, 30, 90, 24 * 60)
     paid = pl.DataFrame(
         {
@@ -37,3 +42,17 @@ def test_the_example_reads_what_was_known_before_each_payment() -> None:
     assert known["cards"].to_list() == [None, None, None, None, 2]
     assert_frame_equal(known, names["training_set"](paid, paid))
     assert dict(outputs["spent"].select("card", "times_1h").rows()) == {"a": 1, "b": 1}
+
+
+def test_the_example_goes_on_without_a_source_that_is_not_there() -> None:
+    visits = pl.DataFrame(
+        {"user": "nobody", "city": ["Oslo", "Rome"], "time": NOON},
+        schema_overrides={"time": pl.Datetime("us", "UTC")},
+    )
+
+    known = testing.run(example()["visitors"], {"visits": visits})["known"]
+
+    assert known["people"].to_list() == [724_000, None]
+    assert known["city_from"].to_list() == ["source", "missing"]
+    assert known["visits"].to_list() == [0, 0]
+    assert "source" not in known["features_from"].to_list()

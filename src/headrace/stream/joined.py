@@ -16,6 +16,7 @@ from headrace.operators.join_asof import Strategy
 from headrace.stream.handle import Columns, Handle, TimeColumn
 
 if TYPE_CHECKING:
+    from headrace.features.source import FeatureSource
     from headrace.stream.features import FeatureView
     from headrace.stream.stream import Joined, Stream
 
@@ -207,26 +208,35 @@ class Joining(Handle):
 
     def enrich(
         self,
-        view: FeatureView,
+        source: FeatureView | FeatureSource,
         *,
         on: Columns | Mapping[str, str] | None = None,
         default: Mapping[str, Any] | None = None,
+        timeout: Duration | None = None,
+        max_age: Duration | None = None,
         name: str | None = None,
     ) -> Joined:
         """Put beside each row the features of its entity that were known before its event time.
 
-        Rows wait for the watermark and leave in order. Values of the row's own time are not
-        known yet: a row is never among those its features are made of.
+        From a feature view those that were known before the row's event time: rows wait for the
+        watermark and leave in order. Values of the row's own time are not known yet, so a row is
+        never among those its features are made of.
+
+        From a source outside those that it knows now; `features_from` says whether it did, see
+        `headrace.operators.enrich.Enrich`.
 
         Args:
-            view: What `hr.feature_view` returned.
+            source: What `hr.feature_view` returned, or `hr.features.redis(...)` and others.
             on: Entity columns; {column here: entity column} where names differ.
-            default: Value by feature where nothing is known, or nothing younger than the view's
-                `ttl`; null otherwise.
+            default: Value by feature where nothing is known, or nothing young enough (of a view
+                by its `ttl`); null otherwise.
+            timeout: Longest wait for a source, per batch; 100 ms by default.
+            max_age: Age beyond which values of a source do not count.
             name: Identity of the state.
 
         Raises:
             PlanError: A column is missing, or a feature's name is taken.
+            MissingExtraError: The source's client library is not installed.
 
         Example:
             >>> import headrace as hr
@@ -241,8 +251,29 @@ class Joining(Handle):
             >>> hr.testing.run(app, {"seen": rows})["known"]["seen_1h"].to_list()
             [0, 0, 2]
         """
+        from headrace.features.source import FeatureSource
+        from headrace.operators.enrich import Enrich
+
         rows = self._at(self.ref, self.schema, self.time)
-        return view.beside(rows, on, default or {}, name)
+        if not isinstance(source, FeatureSource):
+            if timeout is not None or max_age is not None:
+                raise PlanError(
+                    "a feature view answers by itself", hint="give the view a ttl= instead"
+                )
+            return source.beside(rows, on, default or {}, name)
+        waits = {"timeout": timeout, "max_age": max_age}
+        operator = Enrich(
+            source=source,
+            on=source.key if on is None else on,
+            default=dict(default or {}),
+            name=name,
+            **{word: duration(length) for word, length in waits.items() if length is not None},
+        )
+        main = rows.then(operator, time=self.time)
+        self.graph.times[main.ref.node] = self.time
+        from headrace.stream.stream import Joined
+
+        return Joined(main.graph, main.ref, main.schema, main.time)
 
     def _beside(self, other: Stream, operator: Operator, time: TimeColumn | None) -> Joined:
         """Add a step over this stream and `other` that has late rows of both."""
