@@ -216,7 +216,7 @@ class Joining(Handle):
         max_age: Duration | None = None,
         name: str | None = None,
     ) -> Joined:
-        """Put beside each row the features of its entity that were known before its event time.
+        """Put beside each row the features of its entity.
 
         From a feature view those that were known before the row's event time: rows wait for the
         watermark and leave in order. Values of the row's own time are not known yet, so a row is
