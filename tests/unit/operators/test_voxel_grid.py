@@ -296,6 +296,27 @@ def test_views_of_a_grid_agree_with_it() -> None:
         fine.coarser(1)
 
 
+def test_orders_take_effect_at_their_place_among_the_points() -> None:
+    app = hr.App("build")
+    columns = {"time": UTC, "k": pl.String, **dict.fromkeys((*AXES, "v"), pl.Float64)}
+    stream = app.topic("points", columns, time="time")
+    orders = app.control_table("orders", {"k": pl.String, "action": pl.String}, key="k")
+    box = (0, 0, 0, 20, 20, 20)
+    grid = stream.voxel_grid(box, 1, value="v", by="k", control=orders, order="arrival")
+    app.table("voxels", grid, key=["k", "ix", "iy", "iz"], delete=pl.col("count") == 0)
+    app.output("snapshots", grid.snapshots)
+    seconds = {"time": range(0, 6_000_000, 1_000_000), "k": "a", "v": 1.0}
+    given = pl.DataFrame(seconds).with_columns(x=pl.int_range(6).cast(pl.Float64), y=1.0, z=1.0)
+    asked = pl.DataFrame({"k": "a", "action": ["snapshot", "reset"], "_at": [2_500_000, 3_500_000]})
+
+    outputs = testing.run(
+        app, {"points": given.cast({"time": UTC}), "orders": asked.cast({"_at": UTC})}, batch_rows=1
+    )
+
+    assert outputs["snapshots"]["ix"].to_list() == [0, 1, 2]
+    assert outputs["voxels"]["ix"].to_list() == [4, 5]
+
+
 def real_cloud(recorded: Path, name: str) -> pl.DataFrame:
     if name == "meltpool":
         frame = pl.read_csv(recorded / "additive" / "meltpool_sim_pointcloud.csv.gz")
