@@ -88,6 +88,9 @@ class RulesTask(Task):
         self._by = list(rules.by)
         self._schema = inputs[0]
         self._columns = columns_of(inputs[0])
+        self._numbers = [
+            name for name, dtype in inputs[0].items() if dtype.is_numeric() or dtype == pl.Boolean
+        ]
         self._key = key_text(rules.by, inputs[0])
         self._forget_us = micros(rules.forget)
         self._forgotten_us = BEGINNING
@@ -154,7 +157,7 @@ class RulesTask(Task):
 
     @cached_property
     def _set(self) -> RuleSet:
-        return RuleSet(list(self._active.values()))
+        return RuleSet(list(self._active.values()), self._numbers)
 
     def _change(self, frame: pl.DataFrame) -> Iterable[Out]:
         last = frame.unique(_RULE_ID, keep="last", maintain_order=True)
@@ -249,7 +252,7 @@ class RulesTask(Task):
         )
         values.store(runs.keys, newest, compared.latest)
         if self._held.rows or judged.held.key.size:
-            store_held(self._held, runs.keys, newest, judged.held, self._ids)
+            store_held(self._held, runs.keys, newest, judged.held, self._set.ids)
             self._due = self._next_due()
         batch = Batch(self._set, rows, runs.order, compared, self._key, list(self._schema))
         for port, answer in (
@@ -259,10 +262,6 @@ class RulesTask(Task):
         ):
             if answer.height:
                 yield port, answer
-
-    @property
-    def _ids(self) -> pl.Series:
-        return pl.Series([rule.rule_id for rule in self._set.rules], dtype=pl.String)
 
     def _facts(self, rows: pl.DataFrame) -> Facts:
         zones = None

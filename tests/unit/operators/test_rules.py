@@ -97,10 +97,12 @@ def test_absent_metrics_neither_fire_nor_clear_and_are_counted() -> None:
         {"rule_id": "deep"},
         {"rule_id": "not", "condition": "NOT x > 0"},
         {"rule_id": "either", "condition": "x > 0 OR n = 1"},
+        {"rule_id": "null", "condition": "NOT NULL", "scope": {"n": 5}},
     )
 
     run.step(rows(("a", 1, 250.0, 0), ("a", 2, None, 0), ("a", 3, float("nan"), 1)))
     run.step(rows(("a", 4, 250.0, 0), ("a", 5, 10.0, None)))
+    run.step(rows(("a", 6, 0.0, 5)))
 
     assert broken(run) == [
         (1, "deep", 1),
@@ -109,12 +111,11 @@ def test_absent_metrics_neither_fire_nor_clear_and_are_counted() -> None:
         (4, "deep", 1),
         (4, "either", 1),
         (5, "either", 1),
+        (6, "not", 1),
     ]
-    assert [row["key"] for row in run.take("cleared")] == ["a"]
-    assert [(row["metrics"], row["rules"]) for row in run.take("absent")] == [
-        (["x"], 3),
-        (["x"], 2),
-    ]
+    assert [row["rule_id"] for row in run.take("cleared")] == ["deep", "either"]
+    found = [(row["metrics"], row["rules"]) for row in run.take("absent")]
+    assert found == [(["x"], 3), (["x"], 2), ([], 1)]
 
 
 def test_a_crossing_says_from_where_and_to_where() -> None:

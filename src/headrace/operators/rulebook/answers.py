@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -12,17 +11,15 @@ import polars as pl
 
 from headrace.core.time import HIDDEN
 from headrace.operators.lists import lists_of
-from headrace.operators.rulebook.bits import Ints
+from headrace.operators.rulebook.bits import Floats, Ints
 from headrace.operators.rulebook.facts import Known
 from headrace.operators.rulebook.judge import Cleared, Hits, RuleSet
 from headrace.operators.rulebook.message import fill
 from headrace.operators.rulebook.ports import ABSENT_SCHEMA, CLEARED_SCHEMA, VIOLATION_COLUMNS
 from headrace.operators.rulebook.rule import SEVERITIES
-from headrace.operators.rulebook.windows import Floats
 
 _SEVERITIES: Final = pl.Series(SEVERITIES, dtype=pl.String)
 _DIRECTIONS: Final = pl.Series(["above", "below", None], dtype=pl.String)
-_PLACES: Final = {"above": 0, "below": 1}
 
 
 class Compared:
@@ -99,30 +96,9 @@ class Batch:
         """Return the order of pairs of row and rule as they leave."""
         return np.lexsort((rule, self.order[row]))
 
-    @cached_property
-    def shown(self) -> tuple[list[str], Floats]:
-        """Numbers that conditions name, and their values; NaN where absent."""
-        names = sorted({name for rule in self.rules.rules for name in rule.condition.reads})
-        numeric = [n for n in names if _is_number(self.rows.schema[n])]
-        values = self.rows.select(
-            pl.col(name).cast(pl.Float64).fill_null(float("nan")) for name in numeric
-        )
-        return numeric, values.to_numpy().T if numeric else np.empty((0, self.rows.height))
-
-    @cached_property
-    def single(self) -> tuple[Ints, Ints, Floats]:
-        """Per rule the place of the metric it compares (-1 none), direction and threshold."""
-        place = {name: number for number, name in enumerate(self.rules.singles)}
-        singles = [rule.single for rule in self.rules.rules]
-        return (
-            np.array([-1 if s is None else place[s.metric] for s in singles], dtype=np.int64),
-            np.array([2 if s is None else _PLACES[s.direction] for s in singles], dtype=np.int64),
-            np.array([np.nan if s is None else s.threshold for s in singles], dtype=np.float64),
-        )
-
     def value(self, values: Floats, row: Ints, rule: Ints) -> Floats:
         """Return the value that each rule compares, NaN where it compares none."""
-        place = self.single[0][rule]
+        place = self.rules.single[0][rule]
         result = np.full(row.size, np.nan)
         mine = place >= 0
         result[mine] = values[place[mine], row[mine]]
@@ -137,20 +113,20 @@ def violations(batch: Batch, hits: Hits) -> pl.DataFrame:
     hits = Hits._make(column[order] for column in hits)
     row, rule = hits.row, hits.rule
     rows = batch.rows[row]
-    _, direction, threshold = batch.single
+    place, below, threshold = batch.rules.single
+    direction = np.where(place < 0, 2, below)
     keys = rows.select(batch.key).to_series()
     after = batch.value(batch.compared.after, row, rule)
     told = rows.with_columns(keys.alias("__key"), pl.Series("__value", after))
-    rules = batch.rules.rules
     columns = [
-        _of_rules([one.rule_id for one in rules], rule),
-        _of_rules([one.name for one in rules], rule),
+        batch.rules.ids[rule],
+        batch.rules.names[rule],
         pl.Series(batch.rules.versions[rule], dtype=pl.Int64),
-        _SEVERITIES.gather(hits.severity),
-        fill([one.message for one in rules], rule, told),
+        _SEVERITIES[hits.severity],
+        fill([one.message for one in batch.rules.rules], rule, told),
         _metrics(batch, row, rule),
         keys,
-        _DIRECTIONS.gather(direction[rule]),
+        _DIRECTIONS[direction[rule]],
         _nullable(batch.value(batch.compared.before, row, rule)),
         _nullable(after),
         _nullable(threshold[rule]),
@@ -174,7 +150,7 @@ def clearings(batch: Batch, cleared: Cleared) -> pl.DataFrame:
     changed = pl.Series(version != cleared.version)
     was = pl.Series(cleared.version).cast(pl.String)
     return rows.with_columns(
-        _of_rules([one.rule_id for one in batch.rules.rules], rule).alias("rule_id"),
+        batch.rules.ids[rule].alias("rule_id"),
         pl.Series("rule_version", version, dtype=pl.Int64),
         pl.Series("is_back", cleared.back, dtype=pl.Boolean),
         _nullable(batch.value(batch.compared.after, row, rule)).alias("value_after"),
@@ -189,12 +165,10 @@ def absences(batch: Batch, undecided: Ints) -> pl.DataFrame:
         return pl.DataFrame()
     row = row[np.argsort(batch.order[row], kind="stable")]
     rows = batch.rows[row]
-    names = sorted(
-        {name for one in batch.rules.rules for each in one.conditions for name in each.reads}
-    )
+    names = batch.rules.reads
     absent = rows.select(_is_absent(name, rows.schema[name]) for name in names).to_numpy()
     place, number = np.nonzero(absent)
-    lacking = pl.DataFrame({"name": pl.Series(names, dtype=pl.String).gather(number)})
+    lacking = pl.DataFrame({"name": pl.Series(names, dtype=pl.String)[number]})
     lists = lists_of(place, lacking, row.size).cast(pl.List(pl.Struct({"name": pl.String})))
     return (
         rows.select(batch.key, *HIDDEN)
@@ -207,38 +181,26 @@ def absences(batch: Batch, undecided: Ints) -> pl.DataFrame:
 
 
 def _metrics(batch: Batch, row: Ints, rule: Ints) -> pl.Series:
-    names, values = batch.shown
-    place = {name: number for number, name in enumerate(names)}
-    of_rule = [
-        [place[name] for name in one.condition.reads if name in place] for one in batch.rules.rules
-    ]
-    length = np.array([len(one) for one in of_rule], dtype=np.int64)
-    flat = np.array([number for one in of_rule for number in one], dtype=np.int64)
-    first = np.cumsum(length) - length
+    names, length, first, flat = batch.rules.shown
+    values = batch.rows.select(
+        pl.col(name).cast(pl.Float64).fill_null(float("nan")) for name in names
+    ).to_numpy()
     count = length[rule]
     hit = np.repeat(np.arange(row.size), count)
     step = np.arange(hit.size) - np.repeat(np.cumsum(count) - count, count)
     metric = flat[first[rule][hit] + step]
     shown = pl.DataFrame(
         {
-            "metric": pl.Series(names, dtype=pl.String).gather(metric),
-            "value": _nullable(values[metric, row[hit]]),
+            "metric": pl.Series(names, dtype=pl.String)[metric],
+            "value": _nullable(values[row[hit], metric]),
         }
     )
     return lists_of(hit, shown, row.size)
 
 
-def _is_number(dtype: pl.DataType) -> bool:
-    return dtype.is_numeric() or dtype == pl.Boolean
-
-
 def _is_absent(name: str, dtype: pl.DataType) -> pl.Expr:
     column = pl.col(name)
     return column.is_null() | column.is_nan() if dtype.is_float() else column.is_null()
-
-
-def _of_rules(values: Sequence[str], rule: Ints) -> pl.Series:
-    return pl.Series(values, dtype=pl.String).gather(rule)
 
 
 def _nullable(values: Floats) -> pl.Series:

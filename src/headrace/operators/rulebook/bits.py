@@ -10,6 +10,7 @@ import numpy.typing as npt
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 
 WORD: Final = 64
 _ALL: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)

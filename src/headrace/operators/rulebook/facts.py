@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,6 @@ from headrace.operators.rulebook.tree import Metric
 
 Values = npt.NDArray[Any]
 
-_FEW: Final = 8
 _ZONE_ID: Final = "zone_id"
 _EVENT: Final = "event"
 _GONE: Final = ("exit", "outside", "cross")
@@ -27,6 +26,45 @@ class Known:
 
     values: Values
     present: Bools
+
+
+class Planes(NamedTuple):
+    """Bits of some conditions: where each holds, and where it may hold.
+
+    Attributes:
+        holds: Lines of words, empty at first.
+        possible: The same; the very array `holds` where nothing is unknown.
+        valid: The bits that stand for rows.
+        alive: Per condition, whether it may hold somewhere, and whether it may fail somewhere.
+    """
+
+    holds: Words
+    possible: Words
+    valid: Words
+    alive: Bools
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is unknown."""
+        return self.possible is self.holds
+
+    def miss(self, absent: Words) -> None:
+        """Say where all of them are unknown."""
+        if not self.is_whole:
+            self.possible[:] = absent
+            self.alive[:] = absent.any()
+
+    def add(self, lines: slice, words: Words) -> None:
+        """Say where conditions hold, each somewhere."""
+        self.holds[lines] |= words
+        if not self.is_whole:
+            self.possible[lines] |= words
+        self.alive[lines, 0] = True
+
+    def look(self) -> None:
+        """Find out which conditions may hold, and which may fail."""
+        self.alive[:, 0] = self.possible.any(axis=1)
+        self.alive[:, 1] = (self.holds != self.valid).any(axis=1)
 
 
 class Facts:
@@ -61,46 +99,65 @@ class Facts:
             else:
                 self.known[name] = _known(column)
         self._zones = None if zones is None else _places(rows[zones[0]], zones[1])
-        self._lines = 0 if zones is None else len(zones[1])
 
-    def at_least(self, name: str, thresholds: Values, start: int, stop: int) -> tuple[Words, Words]:
-        """Return where a number reaches each of some ascending thresholds, and where it does not.
+    def at_least(self, name: str, thresholds: Values, start: int, stop: int, into: Planes) -> None:
+        """Say where a number reaches each of some ascending thresholds.
 
-        Cost: O(rows log thresholds + thresholds * rows / 64).
+        Cost: O(rows log thresholds), and per 64 rows one step for each threshold that some rows
+        reach and others do not.
         """
         values, present = self._slice(name, start, stop)
-        there = pack(present)
-        if thresholds.size <= _FEW:
-            with np.errstate(invalid="ignore"):
-                reached = pack((values >= thresholds[:, None]) & present)
-            return reached, there & ~reached
         rows = np.flatnonzero(present)
         passed = np.searchsorted(thresholds, values[rows], side="right")
-        some = passed > 0
-        last = one_hot(passed[some].astype(np.int64) - 1, rows[some], thresholds.size, stop - start)
+        there = pack(present)
+        if rows.size < stop - start:
+            into.miss(~there & into.valid)
+        into.alive[:, 1] = True
+        if not rows.size:
+            return
+        low, high = int(passed.min()), int(passed.max())
+        into.alive[:low, 1] = rows.size < stop - start
+        into.add(slice(0, low), there)
+        some = passed > low
+        last = one_hot(
+            passed[some].astype(np.int64) - low - 1, rows[some], high - low, stop - start
+        )
         # What reaches a threshold reaches all lower ones.
-        reached = np.bitwise_or.accumulate(last[::-1], axis=0)[::-1]
-        return reached, there & ~reached
+        into.add(slice(low, high), np.bitwise_or.accumulate(last[::-1], axis=0)[::-1])
 
-    def equals(self, name: str, count: int, start: int, stop: int) -> tuple[Words, Words]:
-        """Return where a text equals each of its constants, and where it does not."""
+    def equals(self, name: str, start: int, stop: int, into: Planes) -> None:
+        """Say where a text equals each of its constants."""
         codes, present = self._slice(name, start, stop)
         rows = np.flatnonzero(present & (codes >= 0))
-        equal = one_hot(codes[rows].astype(np.int64), rows, count, stop - start)
-        return equal, pack(present) & ~equal
+        into.miss(~pack(present) & into.valid)
+        into.add(
+            slice(None),
+            one_hot(codes[rows].astype(np.int64), rows, into.holds.shape[0], stop - start),
+        )
+        into.look()
 
-    def holds(self, name: str, start: int, stop: int) -> tuple[Words, Words]:
-        """Return where something is true, and where it is false."""
+    def holds(self, name: str, start: int, stop: int, into: Planes) -> None:
+        """Say where something is true."""
         truth, present = self._slice(name, start, stop)
-        return pack(truth.astype(np.bool_) & present), pack(~truth.astype(np.bool_) & present)
+        into.miss(~pack(present) & into.valid)
+        into.add(slice(None), pack(truth.astype(np.bool_) & present))
+        into.look()
 
-    def in_zones(self, start: int, stop: int) -> tuple[Words, Words]:
-        """Return where a row lies in each zone, and where it does not."""
+    def in_zones(self, start: int, stop: int, into: Planes) -> None:
+        """Say where a row lies in each zone."""
         assert self._zones is not None  # noqa: S101 - asked only where there are zones
         zone, row, present = self._zones
         mine = (row >= start) & (row < stop)
-        inside = one_hot(zone[mine], row[mine] - start, self._lines, stop - start)
-        return inside, pack(present[start:stop]) & ~inside
+        into.miss(~pack(present[start:stop]) & into.valid)
+        into.add(
+            slice(None), one_hot(zone[mine], row[mine] - start, into.holds.shape[0], stop - start)
+        )
+        into.look()
+
+    def is_whole(self, start: int, stop: int) -> bool:
+        """Return whether nothing that is read is absent."""
+        whole = all(known.present[start:stop].all() for known in self.known.values())
+        return whole and (self._zones is None or bool(self._zones[2][start:stop].all()))
 
     def _slice(self, name: str, start: int, stop: int) -> tuple[Values, Bools]:
         known = self.known[name]

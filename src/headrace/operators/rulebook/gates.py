@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from headrace.operators.rulebook.bits import Ints, Words, pack, words_of
-from headrace.operators.rulebook.facts import Facts, Values
+from headrace.operators.rulebook.bits import Bools, Ints, Words, pack, words_of
+from headrace.operators.rulebook.facts import Facts, Planes, Values
 from headrace.operators.rulebook.tree import (
     All,
     AtLeast,
@@ -23,9 +23,10 @@ from headrace.operators.rulebook.tree import (
 
 TRUE_LINE: Final = 0
 FALSE_LINE: Final = 1
-_UNKNOWN_LINE: Final = 2
-"""A node has two lines of bits: where it is known to hold, and where it is known not to. Line
-2 n is the one, line 2 n + 1 the other, so the contrary of a line is the line beside it."""
+"""Node n has two lines, 2 n and its contrary, 2 n + 1."""
+TRUE_NODE: Final = 0
+_UNKNOWN_NODE: Final = 1
+_FIRST: Final = 2
 
 _BYTES_AT_ONCE: Final = 16 << 20
 _MAX_WORDS: Final = 1024
@@ -78,13 +79,14 @@ class Circuit:
         order += [Equals(name, value) for name, values in self.texts.items() for value in values]
         order += [Holds(name) for name in self._truths]
         order += [InZone(zone) for zone in self.zones]
-        number = {atom: place + 2 for place, atom in enumerate(order)}
+        number = {atom: place + _FIRST for place, atom in enumerate(order)}
         final = np.zeros(found.count, dtype=np.int64)
         final[:2] = (0, 1)
         for atom, place in found.atoms.items():
             final[place] = number[atom]
-        self._gates = self._layered(found, final, len(order) + 2)
+        self._gates = self._layered(found, final, len(order) + _FIRST)
         self.count = found.count
+        self._asks_null = found.asks_null
         self.lines = np.array([_moved(final, line) for line in temporary], dtype=np.int64)
 
     @staticmethod
@@ -107,40 +109,99 @@ class Circuit:
     @property
     def rows_at_once(self) -> int:
         """How many rows to judge together, so that their bits stay near the processor."""
-        words = _BYTES_AT_ONCE // (16 * self.count)
+        words = _BYTES_AT_ONCE // (8 * self.count)
         return 64 * min(max(words, _MIN_WORDS), _MAX_WORDS)
 
-    def run(self, facts: Facts, start: int, stop: int) -> Words:
-        """Return the lines of all nodes over some rows."""
-        words = words_of(stop - start)
-        nodes = np.zeros((self.count, 2, words), dtype=np.uint64)
-        nodes[0, 0] = pack(np.ones(stop - start, dtype=np.bool_))
-        at = 2
+    def run(self, facts: Facts, start: int, stop: int) -> Truth:
+        """Return the truth of all nodes over some rows."""
+        is_whole = not self._asks_null and facts.is_whole(start, stop)
+        truth = Truth(self.count, stop - start, is_whole=is_whole)
+        at = _FIRST
         for name, thresholds in self._thresholds:
-            end = at + thresholds.size
-            nodes[at:end, 0], nodes[at:end, 1] = facts.at_least(name, thresholds, start, stop)
-            at = end
+            facts.at_least(name, thresholds, start, stop, truth.part(at, thresholds.size))
+            at += thresholds.size
         for name, constants in self.texts.items():
-            end = at + len(constants)
-            nodes[at:end, 0], nodes[at:end, 1] = facts.equals(name, len(constants), start, stop)
-            at = end
+            facts.equals(name, start, stop, truth.part(at, len(constants)))
+            at += len(constants)
         for name in self._truths:
-            nodes[at, 0], nodes[at, 1] = facts.holds(name, start, stop)
+            facts.holds(name, start, stop, truth.part(at, 1))
             at += 1
         if self.zones:
-            end = at + len(self.zones)
-            nodes[at:end, 0], nodes[at:end, 1] = facts.in_zones(start, stop)
-        lines = nodes.reshape(2 * self.count, words)
+            facts.in_zones(start, stop, truth.part(at, len(self.zones)))
         for gates in self._gates:
-            holds = lines[gates.lines[:, 0]]
-            fails = lines[gates.lines[:, 0] ^ 1]
-            for column in range(1, gates.lines.shape[1]):
-                holds &= lines[gates.lines[:, column]]
-                fails |= lines[gates.lines[:, column] ^ 1]
-            first = gates.nodes[0]
-            nodes[first : first + gates.nodes.size, 0] = holds
-            nodes[first : first + gates.nodes.size, 1] = fails
-        return lines
+            truth.add(gates.nodes, gates.lines)
+        return truth
+
+
+class Truth:
+    """Where each node holds, and where it may hold; what cannot hold anywhere costs nothing.
+
+    Args:
+        count: Number of nodes.
+        rows: Number of rows.
+        is_whole: Whether nothing that is read is absent.
+
+    Attributes:
+        valid: The bits that stand for rows.
+    """
+
+    def __init__(self, count: int, rows: int, *, is_whole: bool) -> None:
+        self.valid = pack(np.ones(rows, dtype=np.bool_))
+        self.is_whole = is_whole
+        self._holds = np.zeros((count, words_of(rows)), dtype=np.uint64)
+        self._possible = self._holds if is_whole else np.zeros_like(self._holds)
+        # By node: whether it may hold for some row, and whether it may fail for some.
+        self._alive = np.zeros((count, 2), dtype=np.bool_)
+        self._holds[TRUE_NODE] = self._possible[TRUE_NODE] = self.valid
+        self._alive[TRUE_NODE] = (True, False)
+        if not is_whole:
+            self._possible[_UNKNOWN_NODE] = self.valid
+        self._alive[_UNKNOWN_NODE] = not is_whole
+
+    def part(self, first: int, count: int) -> Planes:
+        """Return some nodes, to be filled."""
+        nodes = slice(first, first + count)
+        holds = self._holds[nodes]
+        possible = holds if self.is_whole else self._possible[nodes]
+        return Planes(holds, possible, self.valid, self._alive[nodes])
+
+    def add(self, nodes: Ints, lines: Ints) -> None:
+        """Find ANDs of lines."""
+        alive = self.alive(lines).all(axis=1)
+        self._alive[nodes, 1] = True
+        if not alive.any():
+            return
+        mine, lines = nodes[alive], lines[alive]
+        holds = self.holds(lines[:, 0])
+        for column in range(1, lines.shape[1]):
+            holds &= self.holds(lines[:, column])
+        self._holds[mine] = holds
+        if not self.is_whole:
+            possible = self.possible(lines[:, 0])
+            for column in range(1, lines.shape[1]):
+                possible &= self.possible(lines[:, column])
+            self._possible[mine] = possible
+        self._alive[mine, 0] = self._possible[mine].any(axis=1)
+
+    def holds(self, lines: Ints) -> Words:
+        """Return where lines hold."""
+        return self._lines(lines, self._holds, self._possible)
+
+    def possible(self, lines: Ints) -> Words:
+        """Return where lines hold or are unknown."""
+        return self._lines(lines, self._possible, self._holds)
+
+    def alive(self, lines: Ints) -> Bools:
+        """Return which lines may hold for some row."""
+        found: Bools = self._alive.reshape(-1)[lines]
+        return found
+
+    def _lines(self, lines: Ints, plain: Words, contrary: Words) -> Words:
+        found: Words = plain[lines >> 1]
+        negated = np.flatnonzero(lines & 1)
+        if negated.size:
+            found[negated] = ~contrary[lines[negated] >> 1] & self.valid
+        return found
 
 
 def _moved(final: Ints, line: int) -> int:
@@ -155,6 +216,7 @@ class _Found:
         self.gates: dict[tuple[int, ...], int] = {}
         self.depth: dict[tuple[int, ...], int] = {}
         self.count = 2
+        self.asks_null = False
         self._levels = [0, 0]
 
     def line(self, tree: Tree) -> int:
@@ -164,7 +226,8 @@ class _Found:
         if isinstance(tree, All):
             return self._gate({self.line(part) for part in tree.parts} - {TRUE_LINE})
         if isinstance(tree, Unknown):
-            return _UNKNOWN_LINE
+            self.asks_null = True
+            return _UNKNOWN_NODE << 1
         if tree not in self.atoms:
             self.atoms[tree] = self._next(0)
         return self.atoms[tree] << 1

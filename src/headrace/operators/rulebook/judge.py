@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
+import polars as pl
 
 from headrace.operators.rulebook.bits import (
     Bools,
+    Floats,
     Ints,
     Words,
     counts,
@@ -20,7 +22,7 @@ from headrace.operators.rulebook.bits import (
 )
 from headrace.operators.rulebook.compiled import CompiledRule
 from headrace.operators.rulebook.facts import Facts
-from headrace.operators.rulebook.gates import FALSE_LINE, TRUE_LINE, Circuit
+from headrace.operators.rulebook.gates import FALSE_LINE, Circuit, Truth
 from headrace.operators.rulebook.tree import Metric, Tree, Window
 
 _NONE: Final = np.empty(0, dtype=np.int64)
@@ -89,6 +91,7 @@ class RuleSet:
 
     Args:
         rules: Those that are enabled.
+        numbers: Columns that are numbers or truths.
 
     Attributes:
         rules: In their order.
@@ -99,8 +102,9 @@ class RuleSet:
     O(hits + pairs that hold).
     """
 
-    def __init__(self, rules: Sequence[CompiledRule]) -> None:
+    def __init__(self, rules: Sequence[CompiledRule], numbers: Collection[str]) -> None:
         self.rules = tuple(sorted(rules, key=lambda rule: rule.rule_id))
+        self._numbers = frozenset(numbers)
         trees: list[Tree] = [rule.condition.tree for rule in self.rules]
         trees += [rule.scope.tree for rule in self.rules]
         backs = [number for number, rule in enumerate(self.rules) if rule.back is not None]
@@ -125,6 +129,50 @@ class RuleSet:
     def number(self) -> dict[str, int]:
         """The number of each rule."""
         return {rule.rule_id: number for number, rule in enumerate(self.rules)}
+
+    @cached_property
+    def ids(self) -> pl.Series:
+        """Each rule's identity."""
+        return pl.Series([rule.rule_id for rule in self.rules], dtype=pl.String)
+
+    @cached_property
+    def names(self) -> pl.Series:
+        """Each rule's name."""
+        return pl.Series([rule.name for rule in self.rules], dtype=pl.String)
+
+    @cached_property
+    def reads(self) -> list[str]:
+        """Everything that rules read, sorted."""
+        every = {name for rule in self.rules for one in rule.conditions for name in one.reads}
+        return sorted(every)
+
+    @cached_property
+    def shown(self) -> tuple[list[str], Ints, Ints, Ints]:
+        """Numbers that conditions name, sorted; and per rule those of its own, as places among
+        them: how many, where the first lies, and all.
+        """
+        own = [
+            [name for name in r.condition.reads if name in self._numbers or name in self.windows]
+            for r in self.rules
+        ]
+        names = sorted({name for one in own for name in one})
+        place = {name: number for number, name in enumerate(names)}
+        count = np.array([len(one) for one in own], dtype=np.int64)
+        flat = np.array([place[name] for one in own for name in one], dtype=np.int64)
+        return names, count, np.cumsum(count) - count, flat
+
+    @cached_property
+    def single(self) -> tuple[Ints, Bools, Floats]:
+        """Per rule the place of the metric it compares (-1 none), whether it holds below the
+        threshold, and the threshold.
+        """
+        place = {name: number for number, name in enumerate(self.singles)}
+        found = [rule.single for rule in self.rules]
+        return (
+            np.array([-1 if s is None else place[s.metric] for s in found], dtype=np.int64),
+            np.array([s is not None and s.direction == "below" for s in found], dtype=np.bool_),
+            np.array([np.nan if s is None else s.threshold for s in found], dtype=np.float64),
+        )
 
     def _severities(self, lines: Ints) -> tuple[Ints, Ints]:
         """Return per rule the lines of its bands, and what they give, its own severity last."""
@@ -167,29 +215,41 @@ class RuleSet:
             undecided,
         )
 
-    def planes(self, lines: Words) -> tuple[Words, Words, Words]:
-        """Return where each rule is asked, where it holds, and where it does not."""
-        if bool((self._scope == TRUE_LINE).all()):
-            asked = lines[:1]
-            return asked, lines[self._holds], lines[self._holds ^ 1]
-        asked = lines[self._scope]
-        return asked, lines[self._holds] & asked, lines[self._holds ^ 1] & asked
+    def asked(self, truth: Truth, rule: Ints) -> Words:
+        """Return where some rules are asked."""
+        return truth.holds(self._scope[rule])
 
-    def back(self, lines: Words, asked: Words, fails: Words) -> Words | None:
-        """Return where values are back; None where that is where rules do not hold."""
-        with_back = np.flatnonzero(self._back >= 0)
-        if not with_back.size:
-            return None
-        result = fails.copy()
-        mine = asked if asked.shape[0] == 1 else asked[with_back]
-        result[with_back] = lines[self._back[with_back]] & mine
-        return result
+    def holds(self, truth: Truth, rule: Ints) -> Words:
+        """Return where some rules hold."""
+        return truth.holds(self._holds[rule]) & self.asked(truth, rule)
 
-    def severity(self, lines: Words, rule: Ints, row: Ints) -> Ints:
+    def fails(self, truth: Truth, rule: Ints) -> Words:
+        """Return where some rules do not hold."""
+        return truth.holds(self._holds[rule] ^ 1) & self.asked(truth, rule)
+
+    def back(self, truth: Truth, rule: Ints) -> Words:
+        """Return where values are back."""
+        line = np.where(self._back[rule] < 0, self._holds[rule] ^ 1, self._back[rule])
+        return truth.holds(line) & self.asked(truth, rule)
+
+    def alive(self, truth: Truth) -> Ints:
+        """Return the rules that may hold for some row."""
+        return np.flatnonzero(truth.alive(self._holds) & truth.alive(self._scope))
+
+    def open(self, truth: Truth) -> Words:
+        """Return where rules are asked and cannot be decided."""
+        if truth.is_whole:
+            return truth.valid[None, :][:0]
+        rule = self.alive(truth)
+        line = self._holds[rule]
+        return truth.possible(line) & ~truth.holds(line) & self.asked(truth, rule)
+
+    def severity(self, truth: Truth, rule: Ints, row: Ints) -> Ints:
         """Return the severity of each hit."""
         result: Ints = self._ladder[rule, -1]
         for place in range(self._bands.shape[1] - 1, -1, -1):
-            band = is_set(lines, self._bands[rule, place], row)
+            line, which = np.unique(self._bands[rule, place], return_inverse=True)
+            band = is_set(truth.holds(line), which, row)
             result[band] = self._ladder[rule[band], place]
         return result
 
@@ -209,58 +269,64 @@ class _Part(NamedTuple):
 class _Block:
     """Some rows with the truth of every rule over them."""
 
-    def __init__(self, rules: RuleSet, lines: Words, keys: Ints) -> None:
-        self._rules, self._lines, self._keys = rules, lines, keys
-        self._asked, self._holds, self._fails = rules.planes(lines)
-        back = rules.back(lines, self._asked, self._fails)
-        self._back = self._fails if back is None else back
-        self._decided = self._holds | self._fails
+    def __init__(self, rules: RuleSet, truth: Truth, keys: Ints) -> None:
+        self._rules, self._truth, self._keys = rules, truth, keys
 
     def undecided(self) -> Ints:
         """Return per row how many rules are asked and cannot be decided."""
-        open_ = self._asked & ~self._decided
+        open_ = self._rules.open(self._truth)
         some = open_.any(axis=1)
         if not some.any():
             return np.zeros(self._keys.size, dtype=np.int64)
         return counts(open_[some], self._keys.size)
 
     def judge(self, before: Held) -> _Part:
-        rule, row = pairs(self._holds)
-        hits = Hits(row, rule, self._rules.severity(self._lines, rule, row))
+        """Return where rules hold, and what became of pairs that held before."""
+        alive = self._rules.alive(self._truth)
+        line, row = pairs(self._rules.holds(self._truth, alive))
+        rule = alive[line]
+        hits = Hits(row, rule, self._rules.severity(self._truth, rule, row))
+        involved = _Involved(self._rules, self._truth, np.union1d(rule, before.rule))
         end = np.searchsorted(self._keys, self._keys[row], side="right").astype(np.int64)
-        version = self._rules.versions[rule]
-        news = [self._after(rule, row + 1, end, version, self._keys[row], near=False)]
+        held = Held(self._keys[row], rule, self._rules.versions[rule], np.zeros(row.size, np.bool_))
+        news = [involved.after(held, row + 1, end)]
         for near in (False, True):
             old = before.take(before.near == near)
-            if old.key.size:
-                first = np.searchsorted(self._keys, old.key, side="left").astype(np.int64)
-                last = np.searchsorted(self._keys, old.key, side="right").astype(np.int64)
-                news.append(self._after(old.rule, first, last, old.version, old.key, near=near))
+            first = np.searchsorted(self._keys, old.key, side="left").astype(np.int64)
+            last = np.searchsorted(self._keys, old.key, side="right").astype(np.int64)
+            news.append(involved.after(old, first, last))
         return _Part(hits, _joined([each[0] for each in news]), _joined([each[1] for each in news]))
 
-    def _after(
-        self, rule: Ints, start: Ints, end: Ints, version: Ints, key: Ints, *, near: bool
-    ) -> tuple[Cleared, Held]:
+
+class _Involved:
+    """The rules that hold or held, with the bits that tell what becomes of them."""
+
+    def __init__(self, rules: RuleSet, truth: Truth, rule: Ints) -> None:
+        self._place = np.zeros(len(rules.rules), dtype=np.int64)
+        self._place[rule] = np.arange(rule.size)
+        self._holds = rules.holds(truth, rule)
+        self._fails = rules.fails(truth, rule)
+        self._back = rules.back(truth, rule)
+
+    def after(self, pairs: Held, start: Ints, end: Ints) -> tuple[Cleared, Held]:
         """Follow pairs from a row on to the next that tells: do they still hold?
 
-        A pair that holds again is the business of that hit.
+        A pair that holds again is the business of that hit. All pairs are `near`, or none.
         """
-        if not rule.size:
+        if not pairs.rule.size:
             return Cleared(), Held()
-        ending = self._back if near else self._fails
-        telling = self._holds | ending if near else self._decided
-        row = next_set(telling, rule, start, end)
-        stays = Held(key, rule, version, np.full(key.size, near)).take(row < 0)
+        place = self._place[pairs.rule]
+        ending = self._back if pairs.near[0] else self._fails
+        row = next_set(self._holds | ending, place, start, end)
         ends = np.flatnonzero(row >= 0)
-        ends = ends[is_set(ending, rule[ends], row[ends])]
-        back = is_set(self._back, rule[ends], row[ends])
-        cleared = Cleared(row[ends], rule[ends], back, version[ends])
-        waits = ends[~back]
+        ends = ends[is_set(ending, place[ends], row[ends])]
+        back = is_set(self._back, place[ends], row[ends])
+        cleared = Cleared(row[ends], pairs.rule[ends], back, pairs.version[ends])
+        stays, waits = pairs.take(row < 0), ends[~back]
         if not waits.size:
             return cleared, stays
-        later, kept = self._after(
-            rule[waits], row[waits] + 1, end[waits], version[waits], key[waits], near=True
-        )
+        near = pairs.take(waits)._replace(near=np.ones(waits.size, dtype=np.bool_))
+        later, kept = self.after(near, row[waits] + 1, end[waits])
         return _joined([cleared, later]), _joined([stays, kept])
 
 

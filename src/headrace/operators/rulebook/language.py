@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import time
 from functools import lru_cache
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import polars as pl
 from sqlglot import exp
@@ -100,7 +100,7 @@ def compile_text(text: str, columns: tuple[tuple[str, Any], ...], zones: str | N
         ConditionError: It is no such condition; the message says where.
     """
     try:
-        reader = _Reader(pl.Schema(columns), zones)
+        reader = _Reader(_schema(columns), zones)
         tree = reader.tree(_parsed(text))
     except ConditionError as error:
         message, hint = (each.translate(_DIGITS) for each in (error.message, error.hint))
@@ -114,7 +114,7 @@ def compile_scope(scope: Any, columns: tuple[tuple[str, Any], ...]) -> Condition
     Raises:
         ConditionError: It is no mapping of columns to values.
     """
-    reader = _Reader(pl.Schema(columns), None)
+    reader = _Reader(_schema(columns), None)
     if not isinstance(scope, Mapping):
         raise ConditionError("scope is no mapping of columns to values")
     parts = []
@@ -140,8 +140,13 @@ def compile_list(items: Any, columns: tuple[tuple[str, Any], ...], zones: str | 
     Raises:
         ConditionError: It is no such list; the message says which entry.
     """
-    reader = _Reader(pl.Schema(columns), zones)
+    reader = _Reader(_schema(columns), zones)
     return reader.condition(_entries(items, "conditions", reader))
+
+
+@lru_cache(maxsize=64)
+def _schema(columns: tuple[tuple[str, Any], ...]) -> pl.Schema:
+    return pl.Schema(columns)
 
 
 def _parsed(text: str) -> Any:
@@ -401,8 +406,15 @@ class _Reader(ExpressionCompiler):
             return to_micros(pl.select(self._time(right.this)).item())
         is_number = not is_text and not isinstance(right, exp.Boolean) and not self._is_time(left)
         if metric.kind in ("number", "whole") and is_number:
-            return cast("float", pl.select(self._expr(right)).item())
+            return self._plain(right)
         raise self._mismatch(node, f"{_name(left)!r} is {_KINDS[metric.kind]}, not {right.sql()}")
+
+    def _plain(self, node: Any) -> float:
+        """Return a literal number; one that is none is refused by the compiler it comes from."""
+        if isinstance(node, exp.Neg):
+            return -self._plain(node.this)
+        self._literal(node)
+        return int(node.this) if node.this.isdigit() else float(node.this)
 
     def _is_time(self, node: Any) -> bool:
         return isinstance(node, exp.Column) and self._schema.get(node.name) == TIME_DTYPE

@@ -10,9 +10,9 @@ import polars as pl
 
 from headrace.core.protocols import KeyedTable
 from headrace.operators.lists import lists_of
-from headrace.operators.rulebook.bits import Bools, Ints
+from headrace.operators.rulebook.bits import Bools, Floats, Ints
 from headrace.operators.rulebook.judge import Held
-from headrace.operators.rulebook.windows import Floats, Pane
+from headrace.operators.rulebook.windows import Pane
 
 LAST: Final = "__last"
 VALUES: Final = "__values"

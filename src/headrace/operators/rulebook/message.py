@@ -36,6 +36,11 @@ class Field:
     decimals: int | None = None
     of_row: bool = True
 
+    @property
+    def column(self) -> str:
+        """Where `fill` finds it."""
+        return self.name if self.of_row else f"__{self.name}"
+
 
 Piece = str | Field
 
@@ -107,50 +112,58 @@ def fill(templates: Sequence[tuple[Piece, ...]], which: Ints, rows: pl.DataFrame
         which: The template of each hit.
         rows: One row per hit: the columns, and `key` and `value` under `__key` and `__value`.
 
-    Cost: per hit O(pieces of the longest template); per distinct field one pass over the hits.
+    Cost: O(pieces of the longest template) per hit, and a few calls per distinct piece.
     """
     used, code = np.unique(which, return_inverse=True)
     chosen = [templates[number] for number in used.tolist()]
-    fields = list(dict.fromkeys(p for one in chosen for p in one if isinstance(p, Field)))
-    words = list(dict.fromkeys(p for one in chosen for p in one if isinstance(p, str)))
-    place: dict[Piece, int] = {word: number + 1 for number, word in enumerate(words)}
-    first = len(words) + 1
-    place |= {field: first + number * rows.height for number, field in enumerate(fields)}
-    texts = pl.concat(
-        [pl.Series(["", *words], dtype=pl.String), *(_text(field, rows) for field in fields)]
+    distinct = list(dict.fromkeys(piece for one in chosen for piece in one))
+    words = ["", *(piece for piece in distinct if isinstance(piece, str))]
+    # By decimals: those that show as many are rounded together.
+    fields = sorted(
+        (piece for piece in distinct if isinstance(piece, Field)),
+        key=lambda field: -1 if field.decimals is None else field.decimals,
     )
-    row = np.arange(rows.height)
+    number = {piece: place for place, piece in enumerate([*words, *fields])}
+    said = pl.Series(words, dtype=pl.String)
     columns = []
-    for number in range(max((len(one) for one in chosen), default=0)):
-        at = np.array([place[one[number]] if number < len(one) else 0 for one in chosen])
-        moves = np.array([number < len(one) and isinstance(one[number], Field) for one in chosen])
-        columns.append(texts.gather(at[code] + np.where(moves[code], row, 0)).alias(str(number)))
+    for place in range(max((len(one) for one in chosen), default=0)):
+        here = np.array([number[one[place]] if place < len(one) else 0 for one in chosen])[code]
+        # Each field is made once, for the rows that say it here.
+        order = np.argsort(np.maximum(here, len(words) - 1), kind="stable")
+        bounds = np.searchsorted(here[order], np.arange(len(words), len(number) + 1))
+        parts = [said[here[order[: bounds[0]]]]]
+        values: dict[int | None, list[pl.Series]] = {}
+        for field, start, stop in zip(fields, bounds[:-1], bounds[1:], strict=True):
+            shown = rows[field.column][order[start:stop]]
+            kind = pl.String() if field.decimals is None else pl.Float64()
+            values.setdefault(field.decimals, []).append(shown.cast(kind, strict=False).alias(""))
+        for decimals, found in values.items():
+            text = pl.concat(found)
+            parts.append(text if decimals is None else _rounded(text, decimals))
+        back = np.empty(order.size, dtype=np.int64)
+        back[order] = np.arange(order.size)
+        columns.append(pl.concat(parts)[back].fill_null(_ABSENT).alias(str(place)))
     if not columns:
         return pl.Series([""], dtype=pl.String).new_from_index(0, rows.height)
     return pl.DataFrame(columns).select(pl.concat_str(pl.all())).to_series()
 
 
-def _text(field: Field, rows: pl.DataFrame) -> pl.Series:
-    name = field.name if field.of_row else f"__{field.name}"
-    column = rows[name]
-    if field.decimals is None:
-        text = column.cast(pl.String, strict=False)
-    else:
-        text = _rounded(column.cast(pl.Float64), field.decimals)
-    return text.fill_null(_ABSENT).alias("text")
-
-
 def _rounded(values: pl.Series, decimals: int) -> pl.Series:
     """Return numbers with exactly so many decimals; those that are no numbers as they are."""
     limit = 10.0**15
-    scaled = (values.abs() * 10**decimals).round(mode="half_away_from_zero")
-    whole = scaled.is_finite() & (scaled < limit)
-    digits = scaled.fill_nan(0.0).clip(0, limit).cast(pl.Int64)
-    sign = pl.select(
-        pl.when((values < 0) & (digits > 0)).then(pl.lit("-")).otherwise(pl.lit(""))
-    ).to_series()
-    text = sign + (digits // 10**decimals).cast(pl.String)
-    if decimals:
-        text = text + "." + (digits % 10**decimals).cast(pl.String).str.zfill(decimals)
-    shown: pl.Series = text.zip_with(whole.fill_null(value=False), values.cast(pl.String))
-    return shown
+    numbers = values.fill_null(float("nan")).to_numpy()
+    # Half away from zero, as people round.
+    scaled = np.floor(np.abs(numbers) * 10.0**decimals + 0.5)
+    shown = scaled < limit
+    digits = np.where(shown, scaled, 0).astype(np.int64)
+    whole, part = np.divmod(digits, 10**decimals)
+    sign = np.where((numbers < 0) & (digits > 0), "-", "")
+    tail = [pl.lit("."), pl.col("part").cast(pl.String).str.zfill(decimals)] if decimals else []
+    text = pl.concat_str([pl.col("sign"), pl.col("whole").cast(pl.String), *tail])
+    columns = {"sign": sign, "whole": whole, "part": part, "shown": shown, "given": values}
+    given = pl.col("given").cast(pl.String)
+    return (
+        pl.DataFrame(columns)
+        .select(pl.when("shown").then(text).otherwise(given).alias("text"))
+        .to_series()
+    )

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from headrace.operators.rulebook.bits import Bools, Ints
+from headrace.operators.rulebook.bits import Bools, Floats, Ints
 from headrace.operators.rulebook.tree import Window
 
 PANES: Final = 60
@@ -26,7 +26,6 @@ PANE: Final = pl.Struct(
     }
 )
 _AGGREGATES: Final = ("rows", "present", "sum", "min", "max")
-Floats = npt.NDArray[np.float64]
 
 
 class Pane(NamedTuple):
