@@ -7,6 +7,7 @@ import pytest
 
 import headrace as hr
 from headrace.core.errors import ConfigError, PlanError
+from headrace.operators.alerting.route import Route
 from headrace.plan.explain import explain_text
 from headrace.stream.app import App
 from headrace.stream.stream import Stream
@@ -61,6 +62,13 @@ def test_an_output_of_any_name_can_carry_notifications() -> None:
         "told",
         "channel = 'websocket'",
     )
+
+
+def test_a_route_takes_channels_as_they_are_or_by_name() -> None:
+    hook, mail = hr.channel.webhook("https://hooks.example.com"), "mail"
+
+    assert Route(hook).channels == ("webhook",)
+    assert Route([hook, mail]).channels == ("webhook", "mail")
 
 
 def test_two_channels_need_two_names() -> None:

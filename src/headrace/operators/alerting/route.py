@@ -13,8 +13,10 @@ from headrace.operators.rulebook.rule import SEVERITIES, Severity
 
 def channel_names(given: Any) -> Any:
     """Return one or several channels, by name or as described, as their names."""
-    many = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
-    return tuple(one if isinstance(one, str) else getattr(one, "name", one) for one in many)
+    # A description of a channel can be iterated too: over its fields.
+    one = isinstance(given, str) or hasattr(given, "name") or not isinstance(given, Iterable)
+    many = [given] if one else list(given)
+    return tuple(each if isinstance(each, str) else getattr(each, "name", each) for each in many)
 
 
 def _one_or_several(given: Any) -> Any:
