@@ -37,6 +37,8 @@ if TYPE_CHECKING:
         top_k,
         var,
     )
+    from headrace.operators.alerting.route import Route
+    from headrace.operators.alerting.silence import Silence
     from headrace.operators.assigners import cumulate, forever, session, sliding, tumbling
     from headrace.operators.geo.geometry import check_geometry
     from headrace.operators.patterns.matched import matched
@@ -62,6 +64,8 @@ _PLACES = {
     "Pattern": "headrace.operators.patterns.pattern",
     "Published": "headrace.stream.data",
     "Rule": "headrace.operators.rulebook.rule",
+    "Route": "headrace.operators.alerting.route",
+    "Silence": "headrace.operators.alerting.silence",
     "Stream": "headrace.stream.stream",
     "Versioned": "headrace.stream.data",
     "run": "headrace.gateway.local",
@@ -98,7 +102,9 @@ __all__ = [
     "NotFoundError",
     "Pattern",
     "Published",
+    "Route",
     "Rule",
+    "Silence",
     "Stream",
     "Versioned",
     "all_of",

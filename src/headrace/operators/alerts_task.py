@@ -129,7 +129,8 @@ class AlertsTask(Task):
         """Ask for the end of the step, the next alert that is due, and when pairs are given up."""
         waiting = bool(self._violations.rows or self._clears.rows)
         look = self._look.value
-        at = int(look) if look is not None and self._pairs.rows else None
+        ended = self._tables.watermark == END_OF_TIME
+        at = int(look) if look is not None and self._pairs.rows and not ended else None
         if not self._by_event:
             return Wake(at, BEGINNING if waiting else self._next_due)
         times = [self._violations.wake().event_time, self._clears.wake().event_time]

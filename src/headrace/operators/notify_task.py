@@ -114,7 +114,9 @@ class NotifyTask(Task):
         """Ask for the next batch, escalation or end of a silence."""
         if not self._by_event:
             return Wake(clock=self._next)
-        times = [self._waiting.wake().event_time, self._next]
+        # After the end of the input nothing is due any more.
+        due = None if self._tables.watermark == END_OF_TIME else self._next
+        times = [self._waiting.wake().event_time, due]
         return Wake(event_time=min((time for time in times if time is not None), default=None))
 
     def _notices(self, alerts: pl.DataFrame | None, horizon: int) -> Notices:

@@ -176,7 +176,7 @@ class App(Surface):
         self.name = name
         self.title = title or name
         self.version = version
-        self.graph = GraphBuilder()
+        self.graph = GraphBuilder(self)
         self.handlers: list[Handler] = []
         self.deliveries: list[Delivery] = []
         self.watches: list[Watch] = []

@@ -13,6 +13,7 @@ from headrace.core.protocols import Operator
 from headrace.plan.graph import Node, Ref
 
 if TYPE_CHECKING:
+    from headrace.stream.app import App
     from headrace.stream.handle import TimeColumn
 
 
@@ -22,9 +23,11 @@ class GraphBuilder:
     Attributes:
         times: The time column each node was given, by node id: late rows still have it.
         right_times: The same of the second input, where late rows of both leave apart.
+        app: The application, for methods of streams that declare tables and topics too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, app: App | None = None) -> None:
+        self.app = app
         self.nodes: dict[str, Node] = {}
         self.times: dict[str, TimeColumn | None] = {}
         self.right_times: dict[str, TimeColumn | None] = {}

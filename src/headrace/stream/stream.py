@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from headrace.operators.geofence import POSITIONS
 from headrace.operators.joined_columns import LATE_RIGHT
 from headrace.operators.predict import SHADOW
+from headrace.stream.alerting import Alerting
 from headrace.stream.correlated import Correlating
 from headrace.stream.decided import Deciding
 from headrace.stream.joined import Joining
@@ -17,7 +18,7 @@ from headrace.stream.windowed import Windowing
 
 
 @dataclass(frozen=True, slots=True)
-class Stream(RowWise, Windowing, Joining, Predicting, Deciding, Spatial, Correlating):
+class Stream(RowWise, Windowing, Joining, Predicting, Deciding, Spatial, Correlating, Alerting):
     """Rows that flow from one port of a step to whoever reads them.
 
     Streams are made by `app.topic` and by their own methods, never directly. They are immutable:
