@@ -62,7 +62,10 @@ class EventOrderBuffer:
             waiting = [pl.concat(waiting, rechunk=True)]
         self._table.replace(waiting)
         self._oldest = [_oldest(piece) for piece in waiting]
-        return pl.concat(due, rechunk=True).sort(EVENT_TIME, POSITION, maintain_order=True)
+        rows = pl.concat(due, rechunk=True)
+        if rows[EVENT_TIME].is_sorted() and rows[POSITION].is_sorted():
+            return rows
+        return rows.sort(EVENT_TIME, POSITION, maintain_order=True)
 
     def before(self, bound: int) -> pl.DataFrame:
         """Return the rows strictly before `bound`, in order, and keep them. Cost: O(n log n) for

@@ -70,7 +70,7 @@ class VoxelGrid(Operator):
         max_blocks: The most blocks of 8 x 8 x 8 voxels of all grids together; more stop the
             engine with a StateError before the step.
 
-    State: 28 kB of memory per block that has points, and about 64 to 192 bytes per voxel that
+    State: 26 kB of memory per block that has points, and about 64 to 192 bytes per voxel that
     has, in checkpoints too; a checkpoint writes what changed, each row O(log n) times. Cost: O(1)
     per point and O(changed voxels) per step, O(voxels) where a grid is forgotten or reset.
     """
