@@ -35,7 +35,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     port: Annotated[int | None, typer.Option(help="HTTP port; 0 takes a free one.")] = None,
     data: DataOption = None,
     role: Annotated[
-        str | None, typer.Option(help="Run one role: gateway, engine, connect.")
+        str | None, typer.Option(help="Run one role: gateway, engine, model, connect.")
     ] = None,
     slot: Annotated[int, typer.Option(help="Writer slot of a gateway run alone.")] = 0,
     part: Annotated[str | None, typer.Option(help="Run one named part of the app.")] = None,

@@ -16,11 +16,12 @@ from headrace.core.errors import ConfigError, OutsideError
 from headrace.core.settings import Settings
 from headrace.core.time import duration
 from headrace.observe.logs import configure_logs
+from headrace.plan.graph import Computing
 from headrace.runners.embedded.lifeline import stop_on_signal
 from headrace.runners.embedded.supervisor import Role, Supervisor
 from headrace.stream.app import App
 
-ROLES = ("gateway", "engine", "connect")
+ROLES = ("gateway", "engine", "model", "connect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +86,24 @@ def supervise(
     data.mkdir(parents=True, exist_ok=True)
     command = role_command(request, settings)
 
-    def engine_step() -> int | None:
-        try:
-            status = json.loads((data / f"engine-{app.name}" / "status.json").read_bytes())
-        except (OSError, ValueError):
-            return None
-        step = status.get("step")
-        return step if isinstance(step, int) else None
+    plan = app.plan()
+
+    def step_of(role: Computing) -> Callable[[], int | None]:
+        status = data / f"engine-{plan.part(role).app}" / "status.json"
+
+        def step() -> int | None:
+            try:
+                found = json.loads(status.read_bytes()).get("step")
+            except (OSError, ValueError):
+                return None
+            return found if isinstance(found, int) else None
+
+        return step
 
     roles = [*extra, Role("gateway", command("gateway"))]
     if app.handlers or app.deliveries or app.watches:
         roles.append(Role("connect", command("connect")))
-    roles.append(Role("engine", command("engine"), engine_step))
+    roles += [Role(role, command(role), step_of(role)) for role in reversed(plan.roles())]
     supervisor = Supervisor(roles, data / "supervisor" / "status.json")
     stop_on_signal(supervisor.stop)
     if ready is not None:
@@ -150,7 +157,7 @@ def role_command(request: RunRequest, settings: Settings) -> Callable[[str], lis
     def command(role: str) -> list[str]:
         words = [sys.executable, "-m", "headrace", "run", request.application, "--role", role]
         words += ["--data", str(settings.data_dir), "--port", str(settings.gateway.port)]
-        if role == "engine":
+        if role in ("engine", "model"):
             words += ["--skip-lost"] if request.skip_lost else []
             words += ["--accept-drift"] if request.accept_drift else []
             words += [word for node in request.drop_state for word in ("--drop-state", node)]
@@ -185,15 +192,23 @@ def _run_role(request: RunRequest, app: App, settings: Settings) -> None:
             from headrace.gateway.serve import serve
 
             serve(app, settings.data_dir, settings.gateway, slot=request.slot)
-        case "engine":
+        case "engine" | "model" as role:
             from headrace.models.cache import CACHE
+            from headrace.runners.embedded.engine import ENGINE_SLOT, MODEL_SLOT
             from headrace.runners.embedded.role import run_engine
 
+            plan = app.plan()
+            if role not in plan.roles():
+                raise ConfigError(
+                    f"application {app.name!r} has nothing for the role {role}",
+                    hint='app.output(..., role="model") gives it predictions to make',
+                )
             CACHE.limit(settings.models.cache_size, settings.models.cache_bytes)
             run_engine(
-                app.plan(),
+                plan.part(role),
                 settings.data_dir,
                 settings.engine,
+                slot=ENGINE_SLOT if role == "engine" else MODEL_SLOT,
                 skip_lost=request.skip_lost,
                 accept_drift=request.accept_drift,
                 drop_state=request.drop_state,

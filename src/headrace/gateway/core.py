@@ -265,6 +265,15 @@ class Core:
         """Return what the application's engine last published, empty if nothing."""
         return self.statuses.get(f"engine-{self.plan.app}", {})
 
+    def model_status(self) -> dict[str, Any]:
+        """Return what the role model last published, empty if nothing."""
+        return self.statuses.get(f"engine-{self.plan.app}.model", {})
+
+    def model_counts(self) -> list[dict[str, Any]]:
+        """Return what models did in the engine and in the role model, counter by counter."""
+        roles = (self.engine_status(), self.model_status())
+        return [one for status in roles for one in status.get("models") or []]
+
     def channel_statuses(self) -> dict[str, dict[str, Any]]:
         """Return what the role connect last published of the application's channels, by name."""
         channels = self.statuses.get(f"connect-{self.plan.app}", {}).get("channels", {})

@@ -82,6 +82,8 @@ def health_checks(core: Core) -> dict[str, dict[str, Any]]:
     engine = core.engine_status()
     if engine or core.supervised():
         checks["engine"] = _engine_check(engine, now)
+    if model := core.model_status():
+        checks["model"] = _engine_check(model, now)
     for owner, published in sorted(core.statuses.items()):
         if published.get("role") == "connect" and published.get("app") == core.plan.app:
             silent = _silent(published, now)
@@ -114,7 +116,7 @@ def not_ready(core: Core) -> list[str]:
             waits.append("engine")
     waits += [
         name
-        for name in ("gateway", "engine", "connect")
+        for name in ("gateway", "engine", "model", "connect")
         if name in roles and roles[name]["state"] != "up" and name not in waits
     ]
     return waits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -132,13 +133,16 @@ class GatewayCollector(Collector):
         yield waiting
 
     def _models(self) -> Iterator[Metric]:
-        counts = self._core.engine_status().get("models") or []
+        counts = self._core.model_counts()
         for what, text, reasoned in _MODELS:
             labels = ["model", "version", *(["reason"] if reasoned else [])]
             family = CounterMetricFamily(f"headrace_model_{what}", text, labels=labels)
+            sums: Counter[tuple[str, ...]] = Counter()
             for one in counts:
                 if one["what"] == what:
-                    family.add_metric([one[label] for label in labels], one["count"])
+                    sums[tuple(one[label] for label in labels)] += one["count"]
+            for key, count in sorted(sums.items()):
+                family.add_metric(list(key), count)
             yield family
 
 

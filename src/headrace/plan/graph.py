@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from headrace.core.schema import RowSchema
 from headrace.core.time import duration_text
 
 Start = Literal["earliest", "latest"]
+Computing = Literal["engine", "model"]
 Overflow = Literal["block", "drop_oldest", "drop_newest", "drop_random", "sample"]
 
 CHANGES = ".changes"
@@ -131,6 +132,7 @@ class OutputDecl:
     Attributes:
         schema: The stream's columns, and `event_time` where its time column was dropped.
         time: The column that, shifted by `time_shift_us` microseconds, is the event time.
+        role: The process that computes it.
     """
 
     name: str
@@ -138,6 +140,7 @@ class OutputDecl:
     schema: pl.Schema
     time: str
     time_shift_us: int = 0
+    role: Computing = "engine"
     key: tuple[str, ...] = ()
     partitions: int = 1
     retention: timedelta | None = None
@@ -180,7 +183,11 @@ class DeliveryDecl:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything an application asks to be run. Nodes are in topological order."""
+    """Everything an application asks to be run. Nodes are in topological order.
+
+    Attributes:
+        foreign: Outputs that another role computes, which this plan may read.
+    """
 
     app: str
     topics: tuple[TopicDecl, ...] = ()
@@ -190,6 +197,7 @@ class Plan:
     tables: tuple[TableDecl, ...] = ()
     deliveries: tuple[DeliveryDecl, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
+    foreign: tuple[OutputDecl, ...] = ()
 
     @cached_property
     def by_id(self) -> dict[str, Node]:
@@ -214,7 +222,7 @@ class Plan:
         """Return the visible columns that flow through `ref`."""
         kind, _, name = ref.node.partition(":")
         if kind == "topic":
-            for output in self.outputs:
+            for output in (*self.outputs, *self.foreign):
                 if output.name == name:
                     return output.schema
             return self.topic(name).schema.columns
@@ -237,6 +245,42 @@ class Plan:
             yield from node.inputs
         for output in self.outputs:
             yield output.source
+
+    def roles(self) -> tuple[Computing, ...]:
+        """Return the roles that compute outputs, the engine first."""
+        asked = any(output.role == "model" for output in self.outputs)
+        return ("engine", "model") if asked else ("engine",)
+
+    def part(self, role: Computing) -> Plan:
+        """Return what one role computes: its outputs, and the nodes and inputs they need.
+
+        The engine has all tables and topics; the part of role `model` is called `<app>.model`.
+        """
+        if self.roles() == ("engine",) and role == "engine":
+            return self
+        mine = tuple(output for output in self.outputs if output.role == role)
+        others = tuple(output for output in self.outputs if output.role != role)
+        wanted = {output.source.node for output in mine}
+        if role == "engine":
+            wanted |= {table.source.node for table in self.tables}
+        for node in reversed(self.nodes):
+            if node.id in wanted:
+                wanted |= {ref.node for ref in node.inputs}
+        nodes = tuple(node for node in self.nodes if node.id in wanted)
+        if role == "engine":
+            return replace(self, nodes=nodes, outputs=mine, foreign=others)
+        # Dead letters of rows that come from nowhere else go to the first topic's.
+        read = tuple(topic for topic in self.topics if f"topic:{topic.name}" in wanted)
+        controls = (one for one in self.control_tables if f"control:{one.name}" in wanted)
+        return Plan(
+            app=f"{self.app}.{role}",
+            topics=read or self.topics[:1],
+            control_tables=tuple(controls),
+            nodes=nodes,
+            outputs=mine,
+            settings=self.settings,
+            foreign=others,
+        )
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with anything that could change an answer."""

@@ -24,6 +24,7 @@ from headrace.plan.check import check
 from headrace.plan.graph import (
     CHANGES,
     DEAD,
+    Computing,
     ControlTableDecl,
     DeliveryDecl,
     FeedDecl,
@@ -363,11 +364,25 @@ class App(Surface):
         retention: Duration | None = None,
         retention_bytes: int | None = None,
         archive: bool = False,
+        role: Computing = "engine",
         description: str = "",
     ) -> Stream:
         """Write a stream to a topic and return that topic as a stream.
 
         A stream without its time column gets one called `event_time`.
+
+        Args:
+            name: Unique among topics, tables, outputs and control tables.
+            stream: The rows.
+            key: Columns that identify a row.
+            partitions: Partitions of the topic.
+            retention: Age above which rows may go once nobody needs them.
+            retention_bytes: Size above which the oldest rows may go.
+            archive: Write rows to Parquet before they go.
+            role: `model` computes it, from the topics on, in a process beside the engine, so that
+                slow predictions hold nothing else up. What goes on from the returned topic is in
+                the engine again.
+            description: Shown in the API's documentation.
         """
         self._own(stream)
         self._claim(name)
@@ -386,6 +401,7 @@ class App(Surface):
             retention=_optional(retention),
             retention_bytes=retention_bytes,
             archive=archive,
+            role=role,
             description=description,
         )
         return Stream(self.graph, Ref(f"topic:{name}"), schema, time)

@@ -56,6 +56,8 @@ _log = structlog.get_logger(__name__)
 
 ENGINE_SLOT = 32
 """Slots below are gateways'; a dead-letter topic has partitions of both."""
+MODEL_SLOT = 40
+"""The engine of the role model."""
 
 
 class Engine:
@@ -67,6 +69,7 @@ class Engine:
         clock: Wall time.
         checkpoints: Where state is saved; None keeps none (library use on an in-memory log).
         options: See `EngineOptions`.
+        slot: Whose partitions it writes.
 
     The engine owns the writer `engine-<app>`. It is driven by `run` in a process of its own, or
     by `step_once` where a test wants each step.
@@ -80,12 +83,14 @@ class Engine:
         clock: Clock | None = None,
         checkpoints: CheckpointStore | None = None,
         options: EngineOptions | None = None,
+        slot: int = ENGINE_SLOT,
     ) -> None:
         self.plan = plan
         self.options = options or EngineOptions()
         self.machine = Machine(plan)
         self.owner = f"engine-{plan.app}"
-        self._partition = ENGINE_SLOT * PARTITIONS_PER_SLOT
+        self._slot = slot
+        self._partition = slot * PARTITIONS_PER_SLOT
         self._wall = clock or SystemClock()
         self._fingerprint = fingerprint(plan)
         self._read = plan.read_topics()
@@ -130,7 +135,7 @@ class Engine:
         Raises:
             StateError: Another engine runs this app, or its state does not fit the plan.
         """
-        self._writer = self._log.writer(self.owner, ENGINE_SLOT)
+        self._writer = self._log.writer(self.owner, self._slot)
         self._reader = self._log.reader()
         self.epoch = self._writer.epoch
         self._publish(force=True)

@@ -54,7 +54,7 @@ class Machine:
         self._ranks = {name: rank for rank, name in enumerate(plan.read_topics())}
         self._decls = {topic.name: topic for topic in plan.topics}
         self._controls = {table.changes: table for table in plan.control_tables}
-        self._own_outputs = {output.name: output for output in plan.outputs}
+        self._own_outputs = {output.name: output for output in (*plan.outputs, *plan.foreign)}
         self.topics = {
             name: TopicProgress(
                 delay=micros(self._decls[name].delay) if name in self._decls else 0,

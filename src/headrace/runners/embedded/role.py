@@ -12,7 +12,7 @@ from headrace.core.time import micros
 from headrace.log import open_log
 from headrace.plan.graph import Plan
 from headrace.runners.embedded.checkpoint import CheckpointStore
-from headrace.runners.embedded.engine import Engine
+from headrace.runners.embedded.engine import ENGINE_SLOT, Engine
 from headrace.runners.embedded.intake import Budget
 from headrace.runners.embedded.lifeline import stop_on_signal, stop_with_supervisor
 from headrace.runners.embedded.options import EngineOptions
@@ -20,17 +20,18 @@ from headrace.runners.embedded.options import EngineOptions
 _log = structlog.get_logger(__name__)
 
 
-def run_engine(
+def run_engine(  # noqa: PLR0913 - one value a choice of the command line
     plan: Plan,
     data: Path,
     settings: EngineSettings,
     *,
+    slot: int = ENGINE_SLOT,
     skip_lost: bool = False,
     accept_drift: bool = False,
     drop_state: tuple[str, ...] = (),
     rename_state: tuple[tuple[str, str], ...] = (),
 ) -> None:
-    """Run the engine of `plan` on the log in `data` until asked to stop.
+    """Run the engine of `plan`, or of a part of it, on the log in `data` until asked to stop.
 
     Raises:
         HeadraceError: Recovery or a step failed; the exit code derives from its blame.
@@ -50,6 +51,7 @@ def run_engine(
             drop_state=drop_state,
             rename_state=rename_state,
         ),
+        slot=slot,
     )
     stop = threading.Event()
     stop_on_signal(stop.set)
