@@ -70,11 +70,19 @@ def cost(pid: int) -> Cost:
 class Server:
     """`headrace run APP` on a free port over a data directory, as a context manager."""
 
-    def __init__(self, app: str, data: Path, *arguments: str, port: int | None = None) -> None:
+    def __init__(
+        self,
+        app: str,
+        data: Path,
+        *arguments: str,
+        port: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.app = app
         self.data = data
         self.port = port or free_port()
         self.arguments = arguments
+        self.environment = dict(environment or {})
         self.log = data.parent / f"{data.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -91,7 +99,11 @@ class Server:
         command += ["--port", str(self.port), "--data", str(self.data), *self.arguments]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
-                command, stdout=log, stderr=log, process_group=0
+                command,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+                env={**os.environ, **self.environment},
             )
 
     def wait_ready(self, deadline_s: float = READY_S) -> None:
