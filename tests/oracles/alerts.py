@@ -9,12 +9,12 @@ from typing import Any
 import polars as pl
 from hypothesis import strategies as st
 
+from headrace.core.shard import shard_of
 from headrace.core.time import EVENT_TIME, POSITION, TIME_DTYPE, micros
 from headrace.operators.alerting.transitions import SHOWN, TRANSITION, alert_id
 from headrace.operators.alerts import Alerts
 from headrace.operators.rulebook.ports import CLEARED_SCHEMA, VIOLATION_COLUMNS
 from headrace.operators.rulebook.rule import SEVERITIES
-from headrace.state.shard import shard_of
 from headrace.testing.laws import Case, InputSpec
 
 RULES = pl.Schema(

@@ -23,6 +23,7 @@ from headrace.core.log import (
     TopicSpec,
     Writer,
 )
+from headrace.core.shard import shard_of
 from headrace.core.time import Clock, SystemClock, to_datetime
 from headrace.gateway.answers import status_of
 from headrace.gateway.catalog import Catalog, TopicEntry
@@ -31,7 +32,6 @@ from headrace.gateway.intake import Checked, dead_frame
 from headrace.gateway.overflow import Room
 from headrace.gateway.work import Change, Outcome, Rows, Work, answer, offset_range, repeated
 from headrace.plan.graph import DEAD, DEAD_SCHEMA
-from headrace.state.shard import shard_of
 
 _log = structlog.get_logger(__name__)
 

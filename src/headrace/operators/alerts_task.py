@@ -10,6 +10,7 @@ import polars as pl
 
 from headrace.core.log import DELETE, OP
 from headrace.core.protocols import LATE, MAIN, NEVER, Out, Tables, Task, Wake
+from headrace.core.shard import shard_of
 from headrace.core.time import (
     BEGINNING,
     END_OF_TIME,
@@ -49,7 +50,6 @@ from headrace.operators.alerts import (
 )
 from headrace.operators.event_order import EventOrderBuffer
 from headrace.operators.key_runs import Bools, Ints, key_runs
-from headrace.state.shard import shard_of
 
 PAIR: Final = ["rule_id", "key"]
 _ROW: Final = "__row"

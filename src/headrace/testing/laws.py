@@ -22,9 +22,9 @@ from headrace.core.errors import ConfigError
 from headrace.core.log import DELETE, OP
 from headrace.core.protocols import MAIN, is_late
 from headrace.core.registry import kinds
+from headrace.core.shard import shard_of
 from headrace.core.time import EVENT_TIME, HIDDEN, HIDDEN_SCHEMA, POSITION
 from headrace.runners.embedded.digest import frame_digest
-from headrace.state.shard import shard_of
 from headrace.testing.case import UNIQUE, Case, InputSpec
 from headrace.testing.compare import Tolerance, difference
 from headrace.testing.solo import Solo, Step, oldest, run, with_hidden

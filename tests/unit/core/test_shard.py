@@ -11,7 +11,7 @@ import pytest
 from xxhash import xxh64_intdigest
 
 from headrace.core.errors import ConfigError
-from headrace.state.shard import SHARDS, shard_of
+from headrace.core.shard import SHARDS, shard_of
 
 
 def by_hand(canonical: bytes) -> int:
