@@ -12,8 +12,6 @@ from headrace.core.errors import ConfigError
 NAMES = (
     "window",
     "geofence",
-    "detect",
-    "nab",
     "predict",
     "log",
     "ingest",
