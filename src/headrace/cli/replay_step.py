@@ -25,8 +25,11 @@ def replay_failed_step(folder: Path, application: str) -> None:
             f"{folder} holds no saved step", hint="they lie in DATA/engine-APP/failed"
         )
     record, inputs = load_failure(folder)
-    machine = Machine(load_app(application).plan())
-    checkpoints = CheckpointStore(folder.parent.parent / "checkpoints")
+    home = folder.resolve().parent.parent
+    machine = Machine(
+        load_app(application).plan().part("model" if home.suffix == ".model" else "engine")
+    )
+    checkpoints = CheckpointStore(home / "checkpoints")
     before = next((c for c in checkpoints.valid() if c.step == record.step - 1), None)
     if before is not None:
         machine.restore(checkpoints.load(before, machine.state_specs()))

@@ -65,7 +65,8 @@ class ModelCache:
             entry.leases.add(lease)
             gone = self._surplus()
         for scorer in gone:
-            scorer.close()
+            # Aside: ending a process takes a moment, and a step waits for this lease.
+            threading.Thread(target=scorer.close, name="model-close", daemon=True).start()
         return lease
 
     def loaded(self) -> list[Scorer]:

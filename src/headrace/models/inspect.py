@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 import polars as pl
 
@@ -11,12 +12,15 @@ from headrace.models.description import Artifact
 from headrace.models.source import local_path
 from headrace.models.spec import LoadSpec
 
+MOST_BYTES: Final = 64 * 1024**2
+"""Larger files are loaded by their own process only: every role makes the plan."""
+
 
 def check_file(model: Artifact, features: pl.Schema, *, needed: bool) -> None:
     """Load a model whose file holds no code, and give it one plain row.
 
-    Models whose loading runs code are not touched here; what is wrong with them is found when
-    their process loads them, and rows get the fallback meanwhile.
+    Models whose loading runs code, and very large ones, are not touched here; what is wrong with
+    them is found when their process loads them, and rows get the fallback meanwhile.
 
     Args:
         model: The model.
@@ -38,6 +42,8 @@ def check_file(model: Artifact, features: pl.Schema, *, needed: bool) -> None:
             )
         return
     status = path.stat()
+    if status.st_size > MOST_BYTES:
+        return
     _try_once(_Key(LoadSpec.of(model, features)), status.st_mtime_ns, status.st_size)
 
 

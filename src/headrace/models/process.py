@@ -18,6 +18,7 @@ from headrace.models.spec import LoadSpec
 from headrace.models.wire import Head, body_of, raw, receive, send
 
 _LOOK_S: Final = 0.25
+_END_S: Final = 2.0
 
 
 class RefusedError(Exception):
@@ -84,7 +85,8 @@ class ModelProcess:
         """End the process, whatever it does, and release what belongs to it."""
         self._process.kill()
         self._process.wait()
-        self._ended.wait()
+        # Not for ever: a process that the model forked may hold the pipe open.
+        self._ended.wait(_END_S)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 _close(pipe)
@@ -124,6 +126,9 @@ class ModelProcess:
     def _watch(self) -> None:
         # Beside the thread that asks: that one may be held up in writing to a stopped process.
         while not self._ended.wait(_LOOK_S):
+            if self._process.poll() is not None:
+                self._answers.put(None)
+                return
             late_at = self._late_at
             if late_at is not None and time.monotonic() > late_at:
                 self._hung = True

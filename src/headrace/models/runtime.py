@@ -49,6 +49,7 @@ class Runtime:
 
     def __init__(self, spec: LoadSpec) -> None:
         self._spec = spec
+        self._features = [name for name, _ in spec.features]
         self._outputs = spec.output_schema()
         self.version, self._ask = _LOADERS[spec.kind](spec)
         self.predict(spec.warm_rows())
@@ -57,9 +58,13 @@ class Runtime:
         """Return the outputs for the features of each row, in row order.
 
         Raises:
-            SchemaError: The model answers another number of rows or columns.
+            SchemaError: The rows have other columns than was said, or the model answers another
+                number of rows or columns.
             Exception: Whatever the model raises.
         """
+        # Some libraries read past the end of a row that is too short.
+        if frame.columns != self._features:
+            raise SchemaError(f"the rows have {frame.columns}, not {self._features}")
         answer = self._ask(frame)
         columns = _columns(answer, tuple(self._outputs), frame.height)
         return pl.DataFrame(
