@@ -17,6 +17,7 @@ from headrace.core.errors import HeadraceError
 from headrace.core.log import Log
 from headrace.core.settings import GatewaySettings
 from headrace.core.time import Clock, SystemClock
+from headrace.gateway.alerts import alert_router, has_alerts
 from headrace.gateway.answers import error_answer, error_body
 from headrace.gateway.control import PreconditionError
 from headrace.gateway.control_routes import control_router
@@ -116,6 +117,8 @@ def create_gateway(
     gateway.include_router(topic_router(core))
     gateway.include_router(table_router(core))
     gateway.include_router(control_router(core))
+    if has_alerts(core):
+        gateway.include_router(alert_router(core))
     gateway.router.routes.append(WebSocketRoute("/ws", core.live))
     gateway.hot.update({TOPICS + name: core.ingest(name) for name in core.inputs()})
     add_surface(gateway, core, gateway.hot)

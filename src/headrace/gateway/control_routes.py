@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -20,26 +21,50 @@ from headrace.plan.expressions import condition
 
 IfMatch = Annotated[str | None, Header(alias="If-Match")]
 Idempotency = Annotated[str | None, Header(alias="Idempotency-Key")]
+Which = Callable[..., Awaitable[str]]
+
+
+async def named(table: str) -> str:
+    """Return the table that the path names."""
+    return table
 
 
 def control_router(core: Core) -> APIRouter:
     """Return the routes that read and change control tables."""
     router = APIRouter(tags=["control tables"])
-    _reading(router, core)
+    add_routes(router, core, "/control/{table}", named)
+    return router
+
+
+def mounted_router(core: Core, path: str, table: str) -> APIRouter:
+    """Return the routes of one control table under a path of its own, e.g. `/silences`."""
+
+    async def fixed() -> str:
+        return table
+
+    router = APIRouter(tags=[path.removeprefix("/")])
+    add_routes(router, core, path, fixed)
+    return router
+
+
+def add_routes(router: APIRouter, core: Core, path: str, table: Which) -> None:
+    """Add the routes of control tables under `path`; `table` says which one is meant."""
+    _reading(router, core, path, table)
 
     async def may_write(request: Request) -> None:
         check_origin(dict(request.scope["headers"]), core.settings, core.address[0])
 
     writing = APIRouter(dependencies=[Depends(may_write)])
-    _creating(writing, core)
-    _changing(writing, core)
+    _creating(writing, core, path, table)
+    _changing(writing, core, path, table)
     router.include_router(writing)
-    return router
 
 
-def _reading(router: APIRouter, core: Core) -> None:
-    @router.get("/control/{table}", summary="Read a control table")
-    async def read_control(table: str, limit: Limit = 1000, where: Where = "") -> Response:
+def _reading(router: APIRouter, core: Core, path: str, which: Which) -> None:
+    meant: str = Depends(which)
+
+    @router.get(path, summary="Read a control table")
+    async def read_control(limit: Limit = 1000, where: Where = "", table: str = meant) -> Response:
         """All rows by key, each with its version."""
         found = core.catalog.control(table)
         rows = core.control_frame(table)
@@ -49,8 +74,8 @@ def _reading(router: APIRouter, core: Core) -> None:
         tail = {"seq": core.tables[table].seq, "total": rows.height}
         return Response(rows_body({"table": table}, shown, tail), media_type=JSON)
 
-    @router.get("/control/{table}/{key:path}", summary="Read one row of a control table")
-    async def read_control_row(table: str, key: str) -> Response:
+    @router.get(path + "/{key:path}", summary="Read one row of a control table")
+    async def read_control_row(key: str, table: str = meant) -> Response:
         """The row of a key with its version, which is also its ETag."""
         decl = core.catalog.control(table)
         row = core.control_row(table, key_from_path(key, decl.key, decl.schema.columns))
@@ -59,22 +84,26 @@ def _reading(router: APIRouter, core: Core) -> None:
         return Response(row, media_type=JSON, headers={"etag": etag(row)})
 
 
-def _creating(router: APIRouter, core: Core) -> None:
-    @router.post("/control/{table}", status_code=201, summary="Create a row")
-    async def create(table: str, request: Request, idempotency_key: Idempotency = None) -> Response:
+def _creating(router: APIRouter, core: Core, path: str, which: Which) -> None:
+    meant: str = Depends(which)
+
+    @router.post(path, status_code=201, summary="Create a row")
+    async def create(
+        request: Request, idempotency_key: Idempotency = None, table: str = meant
+    ) -> Response:
         """Create a row; 409 where its key exists."""
         found = core.control(table)
         body = await body_of(core, request)
         prepare = found.put(found.parse(body), None, create=True)
         return changed(await change(core, request, found, prepare, idempotency_key, body))
 
-    @router.put("/control/{table}/{key:path}", summary="Replace a row")
+    @router.put(path + "/{key:path}", summary="Replace a row")
     async def replace(
-        table: str,
         key: str,
         request: Request,
         match: IfMatch = None,
         idempotency_key: Idempotency = None,
+        table: str = meant,
     ) -> Response:
         """Create or replace the row of a key; 412 where it is not at the version of `If-Match`."""
         found = core.control(table)
@@ -87,14 +116,16 @@ def _creating(router: APIRouter, core: Core) -> None:
         return changed(await change(core, request, found, prepare, idempotency_key, body))
 
 
-def _changing(router: APIRouter, core: Core) -> None:
-    @router.patch("/control/{table}/{key:path}", summary="Change a row")
+def _changing(router: APIRouter, core: Core, path: str, which: Which) -> None:
+    meant: str = Depends(which)
+
+    @router.patch(path + "/{key:path}", summary="Change a row")
     async def patch(
-        table: str,
         key: str,
         request: Request,
         match: IfMatch = None,
         idempotency_key: Idempotency = None,
+        table: str = meant,
     ) -> Response:
         """Change some columns of a row; 412 where it is not at the version of `If-Match`."""
         found = core.control(table)
@@ -103,13 +134,13 @@ def _changing(router: APIRouter, core: Core) -> None:
         prepare = found.patch(wanted, body, version_of(match))
         return changed(await change(core, request, found, prepare, idempotency_key, body))
 
-    @router.delete("/control/{table}/{key:path}", status_code=204, summary="Remove a row")
+    @router.delete(path + "/{key:path}", status_code=204, summary="Remove a row")
     async def delete(
-        table: str,
         key: str,
         request: Request,
         match: IfMatch = None,
         idempotency_key: Idempotency = None,
+        table: str = meant,
     ) -> Response:
         """Remove a row; 412 where it is not at the version of `If-Match`."""
         found = core.control(table)
