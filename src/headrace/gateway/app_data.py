@@ -28,10 +28,12 @@ from headrace.gateway.intake import Form, Intake
 from headrace.gateway.keys import key_values
 from headrace.gateway.newest import newest_first
 from headrace.gateway.reading import MAX_BYTES
+from headrace.gateway.stage import Stage
 from headrace.gateway.work import Change, Outcome, Rows
 from headrace.plan.expressions import condition
+from headrace.plan.graph import Plan
 from headrace.runners.embedded.sources import conform
-from headrace.stream.data import Data, Key, Published, Recent, Versioned
+from headrace.stream.data import Data, Key, Published, Recent, Rehearsal, Versioned
 
 _REFUSALS: Final[dict[int, type[HeadraceError]]] = {
     404: NotFoundError,
@@ -50,6 +52,7 @@ class AppData(Data):
         self._core = core
         self._intakes: dict[str, Intake] = {}
         self._counts: OrderedDict[tuple[str, str], _Count] = OrderedDict()
+        self._stage = Stage(core)
 
     async def publish(
         self, topic: str, rows: pl.DataFrame | Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -177,6 +180,12 @@ class AppData(Data):
             return
         found = self._core.control(table)
         await self._change(found, found.delete(self._control_key(table, key), if_version))
+
+    async def rehearse(
+        self, plan: Plan, controls: Mapping[str, pl.DataFrame], *, span: str, limit: int
+    ) -> Rehearsal:
+        """Run a plan over the newest stored rows of its topics; nothing is written."""
+        return await self._stage.run(plan, controls, span=span, limit=limit)
 
     async def _put_elsewhere(self, table: str, body: bytes, if_version: int | None) -> Versioned:
         decl = self._core.catalog.control(table)

@@ -134,6 +134,9 @@ class RulesTask(Task):
         ready = None if self._buffer is None else self._buffer.release_all()
         if ready is not None:
             yield from self._judge(ready)
+        # Nobody falls silent any more.
+        self._held.expire(LAST, END_OF_TIME)
+        self._due = None
 
     def wake(self) -> Wake:
         """Ask for the watermark that passes the oldest waiting row, or ends a long silence."""

@@ -9,6 +9,8 @@ from typing import Any
 
 import polars as pl
 
+from headrace.plan.graph import Plan
+
 Key = Any
 """A table's key: one value, or a tuple in the order of the key columns."""
 
@@ -64,6 +66,25 @@ class Versioned:
     row: Mapping[str, Any]
     version: int
     created: bool = field(default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What steps would have said of stored rows.
+
+    Attributes:
+        outputs: Rows per output.
+        rows: How many rows they took.
+        since: The least event time of these, RFC 3339; None where there are none.
+        until: The greatest.
+        whole: Whether these are all rows of the time.
+    """
+
+    outputs: Mapping[str, pl.DataFrame]
+    rows: int
+    since: str | None
+    until: str | None
+    whole: bool
 
 
 class Data(ABC):
@@ -141,4 +162,20 @@ class Data(ABC):
         Raises:
             NotFoundError: There is no such row.
             ConflictError: The row is at another version.
+        """
+
+    @abstractmethod
+    async def rehearse(
+        self, plan: Plan, controls: Mapping[str, pl.DataFrame], *, span: str, limit: int
+    ) -> Rehearsal:
+        """Run a plan over the newest stored rows of its topics; nothing is written.
+
+        Args:
+            plan: The steps; its topics may be inputs or outputs of the application.
+            controls: Rows of its control tables.
+            span: How far back from the newest event time.
+            limit: Most rows of a topic.
+
+        Raises:
+            ThrottledError: Another rehearsal is under way, or this one takes too long.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import polars as pl
@@ -15,6 +15,7 @@ from headrace.operators.patterns.pattern import Pattern
 from headrace.stream.handle import Columns, Handle, Order, TimeColumn
 
 if TYPE_CHECKING:
+    from headrace.stream.app import ControlTable
     from headrace.stream.checked import Checked
     from headrace.stream.quality import Gate
     from headrace.stream.ruled import Ruled
@@ -27,14 +28,6 @@ class HasStream(Protocol):
     @property
     def stream(self) -> Stream:
         """Its changes."""
-        ...
-
-
-class HasRules(HasStream, Protocol):
-    """A control table that can be told what its records must satisfy."""
-
-    def require(self, check: Callable[[pl.DataFrame], None]) -> None:
-        """Refuse records for which `check` raises."""
         ...
 
 
@@ -272,12 +265,13 @@ class Deciding(Handle):
 
     def rules(
         self,
-        table: HasRules,
+        table: ControlTable,
         *,
         by: Columns,
         order: Order = "arrival",
         zones: str | None = None,
         forget: Duration = "24h",
+        routes: bool = True,
         name: str | None = None,
     ) -> Ruled:
         """Judge every row by every rule of a control table; one row per row and rule that holds.
@@ -293,6 +287,7 @@ class Deciding(Handle):
             order: `arrival` judges at once, `event` waits for the watermark.
             zones: The column that names the zones of a row, e.g. `fences` after `geofence`.
             forget: A key silent for longer has no value before.
+            routes: Whether the application gets `POST /rules` and so on, by the table's name.
             name: Identity of the state.
 
         Raises:
@@ -315,6 +310,7 @@ class Deciding(Handle):
             [('high', 'deep: 250.0 (200)', 150.0)]
         """
         from headrace.operators.rules import FittingRules, Rules
+        from headrace.stream.rule_routes import serve_rules
         from headrace.stream.ruled import Ruled
 
         operator = Rules(
@@ -322,6 +318,8 @@ class Deciding(Handle):
         )
         main = self._then(operator, table.stream)
         table.require(FittingRules(operator, self.schema))
+        if routes:
+            serve_rules(table, main.ref.node)
         return Ruled(main.graph, main.ref, main.schema, main.time)
 
     def control_chart(

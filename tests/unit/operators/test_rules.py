@@ -269,6 +269,17 @@ def test_a_key_that_fell_silent_is_cleared_a_day_after_it_is_forgotten() -> None
     assert run.task.wake().event_time is None
 
 
+@pytest.mark.parametrize("order", ["arrival", "event"])
+def test_the_end_of_the_input_is_no_silence(order: str) -> None:
+    run = judging({"rule_id": "deep"}, order=order).step(rows(("a", 10, 250.0)))
+
+    run.finish()
+
+    assert len(run.take()) == 1
+    assert run.take("cleared") == []
+    assert run.task.wake().event_time is None
+
+
 def test_rows_older_than_their_key_are_late_by_arrival() -> None:
     run = judging({"rule_id": "deep"}).step(rows(("a", 5, 250.0), ("a", 4, 250.0), ("b", 1, 250.0)))
 
