@@ -378,8 +378,8 @@ def test_a_rule_changed_on_the_page_judges_every_row_from_then_on(
     form.get_by_role("button", name="Save").click()
     expect(rules.get_by_role("row", name=rule)).to_contain_text("depth_m > 5")
 
-    broken = page.locator("#view-broken_rules")
-    expect(broken.get_by_text(f"{rule} auv-", exact=False).first).to_be_visible()
+    alerts = page.locator("#view-alerts")
+    expect(alerts.get_by_text(f"{rule} auv-", exact=False).first).to_be_visible()
     found = [row for row in rows_of(demo_url, "broken_rules") if row["rule_id"] == rule]
     first, last = found[0]["time"], found[-1]["time"]
     deep = [

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 import polars as pl
 
 import headrace as hr
 from headrace.apps.fleet.model import FORBIDDEN_KINDS, Position, RuleChange, Zone
+
+SIGNED_WITH: Final = "FLEET_WEBHOOK_SECRET"
+"""Name of the secret with which alerts are signed, where FLEET_WEBHOOK says where to send them."""
 
 SEVERITIES: Final = ("info", "warning", "high", "critical")
 
@@ -138,17 +142,26 @@ violations = app.output(
 
 # -- rules that people write while it runs ------------------------------------------------------
 
-_unzoned = ("auv_id", "time", "latitude", "longitude", "depth_m", "speed_ms", "heading_deg")
-
+broken = (
+    fence.positions.select(*_place, "speed_ms", "heading_deg", "fences")
+    .rules(rules, by="auv_id", zones="fences", name="rules")
+    .drop("fences")
+)
 broken_rules = app.output(
     "broken_rules",
-    fence.positions.select(*_unzoned, "fences")
-    .rules(rules, by="auv_id", zones="fences", name="rules")
-    .drop("fences"),
+    broken,
     key="auv_id",
     retention="90d",
     archive=True,
     description="Positions for which a rule holds, with the rule and its version.",
+)
+# Where to is a matter of the place the application runs in, not of its code.
+_webhook = os.environ.get("FLEET_WEBHOOK")
+_hooks = [hr.channel.webhook(_webhook, secret=SIGNED_WITH)] if _webhook else []
+alert_transitions = broken.alerts(
+    channels=[hr.channel.websocket("/ws/alerts", name="page"), *_hooks],
+    keep=("latitude", "longitude"),
+    name="alerts",
 )
 
 analytics = app.output(

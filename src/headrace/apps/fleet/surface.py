@@ -14,8 +14,8 @@ from headrace import Data, NotFoundError, Published, Versioned
 from headrace.apps.fleet.app import (
     SEVERITIES,
     activity,
+    alert_transitions,
     app,
-    broken_rules,
     positions,
     presence,
     rules,
@@ -313,13 +313,13 @@ app.view.events(
     columns=["auv_id", "zone_name", "reason", "depth_m"],
 )
 app.view.events(
-    "broken_rules",
-    title="Broken rules",
-    topic=broken_rules,
-    time="time",
-    text="message",
+    "alerts",
+    title="Alerts",
+    topic=alert_transitions,
+    time="timestamp",
+    text="{message}: {state}",
     severity="severity",
-    columns=["auv_id", "rule_id", "rule_version", "value_after", "threshold"],
+    columns=["key", "rule_name", "rule_version", "value_after", "threshold", "reason"],
 )
 app.view.counter("vehicles", title="Active vehicles", table=status, aggregate="size")
 app.view.counter(
