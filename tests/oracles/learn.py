@@ -119,23 +119,70 @@ def by_hand(learn: Learn, make: Callable[[], Any]) -> Callable[..., dict[str, pl
             (hand.label if side else hand.row)(row)
         ports = learn.output_schema(*(one.drop(EVENT_TIME, POSITION).schema for one in inputs))
         return {
-            port: pl.DataFrame(
-                [{name: one[name] for name in (*ports[port], EVENT_TIME)} for one in told],
-                schema={**ports[port], EVENT_TIME: pl.Int64()},
-                orient="row",
-            )
-            for port, told in hand.told.items()
-            if port in ports
+            port: told_as(told, ports[port]) for port, told in hand.told.items() if port in ports
         }
 
     return oracle
 
 
+class ManyByHand(ByHand):
+    """The same in stretches: first all predictions of one, then all that it teaches."""
+
+    def stretch(self, rows: list[Row]) -> None:
+        every = micros(self.learn.every or "1us")
+        taught: dict[tuple[str, ...], list[Row]] = {}
+        start = None
+        for given in rows:
+            if given[EVENT_TIME] // every != start:
+                self.end(taught)
+                taught, start = {}, given[EVENT_TIME] // every
+            label = given[self.learn.label]
+            self.row({**given, self.learn.label: None})
+            row = self.told["main"][-1]
+            row[self.learn.label] = label
+            if usable(label):
+                taught.setdefault(key_of(self.learn, given), []).append(row)
+                self.told["scored"].append({**row, "label": label})
+        self.end(taught)
+
+    def end(self, taught: dict[tuple[str, ...], list[Row]]) -> None:
+        for key, rows in taught.items():
+            whole = [row for row in rows if len(row["__x"]) == len(self.learn.features)]
+            if whole:
+                frame = pl.DataFrame([row["__x"] for row in whole], schema_overrides=FLOATS)
+                labels = pl.Series([row[self.learn.label] for row in whole])
+                self.models[key].learn_many(frame, labels)
+            for row in rows:
+                if row not in whole:
+                    self.models[key].learn_one(row["__x"], row[self.learn.label])
+
+
+def many_by_hand(learn: Learn, make: Callable[[], Any]) -> Callable[..., dict[str, pl.DataFrame]]:
+    def oracle(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+        hand = ManyByHand(learn, make)
+        hand.stretch(rows.sort(EVENT_TIME, POSITION).to_dicts())
+        ports = learn.output_schema(rows.drop(EVENT_TIME, POSITION).schema)
+        return {port: told_as(hand.told[port], ports[port]) for port in ("main", "scored")}
+
+    return oracle
+
+
+def told_as(told: list[Row], schema: pl.Schema) -> pl.DataFrame:
+    return pl.DataFrame(
+        [{name: one[name] for name in (*schema, EVENT_TIME)} for one in told],
+        schema={**schema, EVENT_TIME: pl.Int64()},
+        orient="row",
+    )
+
+
 def case(name: str, make: Callable[[], Any], *labels: InputSpec, **parameters: Any) -> Case:
     learn = Learn(learner=make(), **parameters)
     inputs = (InputSpec(ROWS, COLUMNS), *labels)
-    return Case(learn, inputs, by_hand(learn, make), name=name)
+    oracle = by_hand if learn.every is None else many_by_hand
+    return Case(learn, inputs, oracle(learn, make), name=name)
 
+
+FLOATS = {"x": pl.Float64(), "n": pl.Float64()}
 
 CASES = [
     case(
@@ -155,6 +202,15 @@ CASES = [
         by="k",
         id="id",
         within="15s",
+    ),
+    case(
+        "stretches",
+        lambda: linear("classify"),
+        features=("x", "n"),
+        label="y",
+        by="k",
+        every="6s",
+        forget="12s",
     ),
     case("forest", trees, features=("x", "n", "y"), label="word"),
 ]

@@ -15,17 +15,23 @@ from headrace.core.protocols import LATE, MAIN, Operator, Tables, TableSpec, Tas
 from headrace.core.time import duration_text, micros, positive_duration
 from headrace.operators.columns import ColumnNames
 from headrace.operators.joined_columns import LATE_RIGHT
-from headrace.operators.learning.learner import LearnerField, Teacher, check_features, task_of
-from headrace.operators.learning.lessons import (
-    LABEL,
+from headrace.operators.learning.learner import (
     PREDICTION,
     PROBABILITY,
+    LearnerField,
+    Teacher,
+    check_features,
+    task_of,
+)
+from headrace.operators.learning.lessons import (
+    LABEL,
     SCORED,
     UNMATCHED,
     LaterLabels,
     Lessons,
     Subject,
 )
+from headrace.operators.learning.stretches import Stretches, check_many
 from headrace.operators.project import check_present
 
 
@@ -56,11 +62,15 @@ class Learn(Operator):
         by: Key columns; there is one model per key, or one for all without.
         id: Column of both inputs that names a row, for labels by a second input.
         within: How long after its row a label may come; needed with `id`.
+        every: Length of stretches of event time. The rows of one are predicted at once, by the
+            model as it was before it, and taught at once when it is over; those that lack a
+            feature singly, after the others. For learners that take batches (`learn_many`), and
+            labels in the rows. None predicts and teaches row by row.
         forget: A key without rows for longer than this (event time) begins anew.
 
     State: the models, up to 4 096 learnt rows, rows that wait, and with `id` the features of the
-    rows of the last `within`. Cost: one call of the learner per row and one per label, which is
-    Python: 10 to 20 microseconds for a linear model, a millisecond and more for a forest.
+    rows of the last `within`. Cost: one call of the learner per row and one per label, in Python.
+    With `every` one call per stretch and key, and the models of its keys are written each time.
     """
 
     kind: ClassVar[str] = "learn"
@@ -70,6 +80,7 @@ class Learn(Operator):
     by: ColumnNames = ()
     id: str | None = None
     within: DurationField | None = None
+    every: DurationField | None = None
     forget: DurationField = timedelta(days=30)
 
     @model_validator(mode="after")
@@ -86,6 +97,17 @@ class Learn(Operator):
                 raise PlanError(
                     "a label may come after its key was forgotten",
                     hint=f'forget="{duration_text(self.within)}" or more',
+                )
+        if self.every is not None:
+            positive_duration(self.every, "every")
+            if self.id is not None:
+                raise PlanError(
+                    "every= takes labels in the rows", hint="leave out every=, or labels= and id="
+                )
+            if self.by and self.every > self.forget:
+                raise PlanError(
+                    "a key may be forgotten before its stretch is over",
+                    hint=f'forget="{duration_text(self.every)}" or more',
                 )
         if self.id is None and self.label in self.features:
             raise PlanError(
@@ -113,6 +135,8 @@ class Learn(Operator):
         check_features(self.features, rows)
         label = self._label_dtype(inputs)
         Teacher(self.learner, label)
+        if self.every is not None:
+            check_many(self.learner, self.features, rows)
         answers = self._answers(label)
         taken = [name for name in answers if name in rows]
         taken += [name for name in (*answers, LABEL) if name in self.by]
@@ -133,11 +157,15 @@ class Learn(Operator):
         """Declare the models, the rows that wait, and those without their label."""
         subject = self._subject(inputs)
         specs = Lessons.specs(subject, inputs[0])
+        if self.every is not None:
+            return (*specs, Stretches.pending(subject, inputs[0]))
         return (*specs, *LaterLabels.label_specs(subject, inputs)) if self.id else specs
 
     def open(self, tables: Tables, *inputs: pl.Schema) -> Task:
         """Return a task over the models."""
         subject = self._subject(inputs)
+        if self.every is not None:
+            return Stretches(tables, subject, micros(self.every))
         if self.id is None or self.within is None:
             return Lessons(tables, subject)
         return LaterLabels(tables, subject, inputs, self.id, micros(self.within))

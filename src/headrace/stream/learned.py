@@ -14,7 +14,8 @@ from headrace.operators.assigners import tumbling
 from headrace.operators.columns import column_names
 from headrace.operators.joined_columns import LATE_RIGHT
 from headrace.operators.learn import Learn
-from headrace.operators.learning.lessons import LABEL, PREDICTION, PROBABILITY, SCORED, UNMATCHED
+from headrace.operators.learning.learner import PREDICTION, PROBABILITY
+from headrace.operators.learning.lessons import LABEL, SCORED, UNMATCHED
 from headrace.stream.judged import roc_auc
 from headrace.stream.stream import Stream
 
@@ -35,6 +36,8 @@ class Online:
         labels: The stream that brings labels later; None where the rows bring them.
         id: Column of both streams that names a row.
         within: How long after its row a label may come.
+        every: Length of the stretches that are predicted and taught at once; None takes single
+            rows.
         forget: A key without rows for longer than this begins anew.
     """
 
@@ -43,6 +46,7 @@ class Online:
     labels: Stream | None = None
     id: str | None = None
     within: Duration | None = None
+    every: Duration | None = None
     forget: Duration = "30d"
 
     def predict(
@@ -61,6 +65,7 @@ class Online:
             by=column_names(by),
             id=self.id,
             within=None if self.within is None else duration(self.within),
+            every=None if self.every is None else duration(self.every),
             forget=duration(self.forget),
             name=name,
         )

@@ -24,7 +24,14 @@ from headrace.operators.learning import pupils
 from headrace.testing.laws import cases_in, verify
 
 SCHEMA = pl.Schema(
-    {"time": TIME_DTYPE, "k": pl.Int64(), "x": pl.Float64(), "y": pl.Boolean(), "n": pl.Float64()}
+    {
+        "time": TIME_DTYPE,
+        "k": pl.Int64(),
+        "x": pl.Float64(),
+        "y": pl.Boolean(),
+        "n": pl.Float64(),
+        "word": pl.String(),
+    }
 )
 CASES = {case.name: case for case in cases_in(Path("tests/oracles/learn.py").absolute())}
 
@@ -44,15 +51,15 @@ def commoner(labels: pl.Series) -> Any:
 
 
 def evaluated(
-    rows: pl.DataFrame, learner: Any, label: str, every: str = "30000d"
+    rows: pl.DataFrame, learner: Any, label: str, window: str = "30000d", **options: Any
 ) -> dict[str, pl.DataFrame]:
     app = hr.App("learnt")
     features = [name for name in rows.columns if name not in ("time", label)]
     predicted = app.topic("rows", rows.schema, time="time").predict(
-        hr.model.online(learner, label=label), features=features
+        hr.model.online(learner, label=label, **options), features=features
     )
     app.output("predicted", predicted)
-    app.output("metrics", predicted.metrics(every))
+    app.output("metrics", predicted.metrics(window))
     return dict(hr.testing.run(app, {"rows": rows}))
 
 
@@ -97,6 +104,13 @@ def test_what_is_no_learner_is_refused(learner: Any, message: str) -> None:
         ({"label": "y", "id": "k"}, "go together"),
         ({"label": "y", "id": "k", "within": "2h", "forget": "1h", "by": "k"}, "was forgotten"),
         ({"label": "z"}, "z"),
+        ({"label": "y", "every": "1m", "id": "k", "within": "1h"}, "labels in the rows"),
+        ({"label": "y", "every": "2h", "forget": "1h", "by": "k"}, "before its stretch is over"),
+        ({"label": "y", "every": "1m", "features": ("x", "word")}, "features are numbers"),
+        (
+            {"label": "y", "every": "1m", "learner": tree.HoeffdingTreeClassifier()},
+            "HoeffdingTreeClassifier learns row by row only",
+        ),
     ],
 )
 def test_columns_that_do_not_fit_are_refused(parameters: dict[str, Any], message: str) -> None:
@@ -179,6 +193,20 @@ def test_a_regressor_is_judged_by_its_errors() -> None:
             pytest.approx((sum(error**2 for error in errors) / 3) ** 0.5),
         )
     ]
+
+
+def test_stretches_of_numbers_are_predicted_and_taught_as_river_does() -> None:
+    values = [(float(i % 5), float(2 * (i % 5) + 1)) for i in range(40)]
+    rows = every_second(pl.DataFrame(values, schema=["x", "n"], orient="row"))
+    learner, expected = linear_model.LinearRegression(), []
+    for start in range(0, 40, 10):
+        part = pl.DataFrame(values[start : start + 10], schema=["x", "n"], orient="row")
+        expected += list(learner.predict_many(part.select("x")))
+        learner.learn_many(part.select("x"), part["n"])
+
+    outputs = evaluated(rows, linear_model.LinearRegression(), "n", every="10s")
+
+    assert outputs["predicted"]["prediction"].to_list() == pytest.approx(expected)
 
 
 def test_phishing_pages_are_found_as_well_as_river_finds_them(recorded: Path) -> None:

@@ -14,6 +14,9 @@ from headrace.core.errors import ConfigError, PlanError
 Task = Literal["classify", "regress"]
 Features = Mapping[str, Any]
 
+PREDICTION: Final = "prediction"
+PROBABILITY: Final = "probability"
+
 _SEEDS: Final = ("seed", "random_state", "rng")
 
 
@@ -76,6 +79,18 @@ def task_of(learner: Any) -> Task:
     )
 
 
+def steps_of(learner: Any) -> list[Any]:
+    """Return the steps of a pipeline, of a union within it too; a learner is its only step."""
+    from river import compose
+
+    if isinstance(learner, compose.Pipeline):
+        return [one for step in learner.steps.values() for one in steps_of(step)]
+    if isinstance(learner, compose.TransformerUnion):
+        parts = learner.transformers.values()
+        return [learner, *(one for part in parts for one in steps_of(part))]
+    return [learner]
+
+
 def _last(learner: Any) -> Any:
     """Return the step of a pipeline that predicts."""
     from river import compose
@@ -125,6 +140,7 @@ class Teacher:
     def __init__(self, learner: Any, label: pl.DataType) -> None:
         self._learner = learner
         self.classifies = task_of(learner) == "classify"
+        self._label = label
         self._is_boolean = label == pl.Boolean
         self._cast: type = bool if self._is_boolean else int if label.is_integer() else str
         fits = (
@@ -172,6 +188,40 @@ class Teacher:
     def learn(self, learner: Any, features: Features, label: Any) -> None:
         """Teach the learner one row."""
         learner.learn_one(features, label if self.classifies else float(label))
+
+    def predict_many(self, learner: Any, features: pl.DataFrame) -> pl.DataFrame:
+        """Return what `predict` returns, for n rows whose features are all there: `prediction`
+        and of a classifier `probability`.
+        """
+        nothing = pl.repeat(None, features.height, dtype=pl.Float64, eager=True)
+        if not self.classifies:
+            if features.is_empty():
+                return pl.DataFrame({PREDICTION: nothing})
+            return pl.DataFrame(
+                {PREDICTION: pl.Series(learner.predict_many(features)).cast(pl.Float64)}
+            )
+        shares = None if features.is_empty() else learner.predict_proba_many(features)
+        if shares is None or not shares.columns:
+            expected = pl.repeat(None, features.height, dtype=self._label, eager=True)
+            return pl.DataFrame({PREDICTION: expected, PROBABILITY: nothing})
+        # Columns are classes as text.
+        classes = pl.Series([self._class(name) for name in shares.columns], dtype=self._label)
+        numbers = shares.to_numpy()
+        expected = classes.gather(numbers.argmax(axis=1))
+        likely = pl.Series(numbers.max(axis=1))
+        if self._is_boolean:
+            likely = (
+                shares["True"] if "True" in shares.columns else pl.Series(nothing).fill_null(0.0)
+            )
+        return pl.DataFrame({PREDICTION: expected, PROBABILITY: likely.cast(pl.Float64)})
+
+    def learn_many(self, learner: Any, features: pl.DataFrame, labels: pl.Series) -> None:
+        """Teach the learner rows whose features are all there, as one batch."""
+        if features.height:
+            learner.learn_many(features, labels if self.classifies else labels.cast(pl.Float64))
+
+    def _class(self, name: str) -> Any:
+        return name == "True" if self._is_boolean else self._cast(name)
 
     def _shares(self, learner: Any, features: Features) -> Mapping[Hashable, float]:
         try:

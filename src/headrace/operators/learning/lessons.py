@@ -19,8 +19,6 @@ from headrace.operators.learning.learner import Teacher, features_of
 from headrace.operators.learning.open_rows import OpenRows
 from headrace.operators.learning.pupils import Pupils
 
-PREDICTION: Final = "prediction"
-PROBABILITY: Final = "probability"
 LABEL: Final = "label"
 SCORED: Final = "scored"
 UNMATCHED: Final = "unmatched"

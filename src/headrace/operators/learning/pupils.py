@@ -109,6 +109,13 @@ class Pupils:
         if self._log.rows > _MOST_LEARNT or len(self._awake) > _MOST_AWAKE:
             self._write()
 
+    def save(self, rows: pl.DataFrame) -> None:
+        """Write the learners of `rows`, which are at hand."""
+        changed = self._keyed(rows).unique(maintain_order=True)
+        self._store(changed)
+        if len(self._awake) > _MOST_AWAKE:
+            self._write()
+
     def forget(self, gone: pl.DataFrame) -> None:
         """Forget the learners of the keys `gone`."""
         if gone.height:
@@ -131,11 +138,14 @@ class Pupils:
     def _write(self) -> None:
         changed = self._log.frame().select(self._by).unique(maintain_order=True)
         if changed.height:
-            models = [pickle.dumps(self._awake[key], protocol=5) for key in self._keys_of(changed)]
-            self._models.upsert(changed.with_columns(pl.Series(_MODEL, models, dtype=pl.Binary)))
+            self._store(changed)
             self._log.replace(())
         if len(self._awake) > _MOST_AWAKE:
             self._awake.clear()
+
+    def _store(self, changed: pl.DataFrame) -> None:
+        models = [pickle.dumps(self._awake[key], protocol=5) for key in self._keys_of(changed)]
+        self._models.upsert(changed.with_columns(pl.Series(_MODEL, models, dtype=pl.Binary)))
 
     def _keyed(self, rows: pl.DataFrame) -> pl.DataFrame:
         if self._by == [ALL]:
