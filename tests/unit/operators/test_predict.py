@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -375,3 +376,21 @@ def test_an_application_swaps_a_model_without_losing_a_row(folder: Path) -> None
     assert got["time"].to_physical().to_list() == list(range(100))
     assert (got["model_version"] == "2").to_list() == [number >= 60 for number in range(100)]
     assert set(got["prediction"]) == {expected(0, [0.5])[0], expected(1, [0.5])[0]}
+
+
+def test_a_step_is_the_same_after_it_was_written_down(folder: Path) -> None:
+    members = [tree(folder, number, features=("first", "second")) for number in (0, 1)]
+    operator = Predict(
+        model=stacked([mean(members), tree(folder, 2)], onnx(folder / "m1.onnx", name="top")),
+        features={"first": "x", "second": "y"},
+        challengers={weighted({members[0]: 2, members[1]: 1}): 0.25},
+        by=("k",),
+        shadow=vote(members),
+        budget="20ms",
+        default={"prediction": 0.5},
+    )
+
+    again = Predict(**json.loads(json.dumps(operator.model_dump(mode="json"))))
+
+    assert again == operator
+    assert [leaf.name for leaf in again.model.leaves()] == ["m0", "m1", "m2", "top"]
