@@ -13,14 +13,13 @@ from headrace.core.errors import PlanError
 from headrace.core.protocols import LATE, MAIN, Meaning, Operator, Tables, TableSpec, Task
 from headrace.operators.columns import ColumnNames
 from headrace.operators.voxels.lattice import Lattice
+from headrace.operators.voxels.shown import INDICES, STATISTICS
 from headrace.operators.voxels.task import (
     ACTION,
     CONTROL_PORT,
-    INDICES,
     OUTSIDE,
     REASON,
     SNAPSHOT,
-    STATISTICS,
     VoxelTask,
     voxel_tables,
 )

@@ -12,7 +12,7 @@ from headrace.core.protocols import MAIN, Meaning, Operator, Out, Tables, Task
 from headrace.core.time import EVENT_TIME, POSITION
 from headrace.operators.columns import ColumnNames
 from headrace.operators.voxels.lattice import EDGE
-from headrace.operators.voxels.task import INDICES
+from headrace.operators.voxels.shown import INDICES
 
 _BLOCK: Final = [f"__block_{name}" for name in INDICES]
 _CORNERS: Final[dict[str, pl.DataType]] = {

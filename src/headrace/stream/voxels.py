@@ -12,7 +12,8 @@ from headrace.operators.aggregates import count
 from headrace.operators.assigners import tumbling
 from headrace.operators.voxel_grid import VoxelGrid
 from headrace.operators.voxel_regions import VoxelRegions
-from headrace.operators.voxels.task import INDICES, OUTSIDE, REASON, SNAPSHOT
+from headrace.operators.voxels.shown import INDICES
+from headrace.operators.voxels.task import OUTSIDE, REASON, SNAPSHOT
 from headrace.plan.graph import Ref
 from headrace.stream.stream import Stream
 

@@ -25,6 +25,7 @@ from headrace.operators.key_runs import ALL, Bools, KeyRuns, key_runs, running_m
 from headrace.operators.pieces import add_piece
 from headrace.operators.voxels.blocks import Blocks
 from headrace.operators.voxels.lattice import BLOCK, Floats, Ints
+from headrace.operators.voxels.shown import Shown, hidden_beside
 
 if TYPE_CHECKING:
     from headrace.operators.voxel_grid import VoxelGrid
@@ -34,17 +35,6 @@ SNAPSHOT: Final = "snapshot"
 ACTION: Final = "action"
 REASON: Final = "reason"
 CONTROL_PORT: Final = 1
-
-INDICES: Final = ("ix", "iy", "iz")
-STATISTICS: Final[dict[str, pl.DataType]] = {
-    "value": pl.Float64(),
-    "count": pl.Int64(),
-    "mean": pl.Float64(),
-    "variance": pl.Float64(),
-    "min": pl.Float64(),
-    "max": pl.Float64(),
-    "last": pl.Float64(),
-}
 
 _WAITING: Final = "waiting"
 _GRIDS: Final = "grids"
@@ -103,6 +93,7 @@ class VoxelTask(Task):
         self._grid = grid
         self._lattice = grid.lattice
         self._tables = tables
+        self._show = Shown(grid.lattice, grid.aggregate, grid.by)
         self._columns = list(schema)
         self._by = list(grid.by)
         self._key = self._by or [ALL]
@@ -263,7 +254,7 @@ class VoxelTask(Task):
             times = np.maximum(times, self._tables.watermark)
         places = points.frame[POSITION].to_numpy()[rows]
         keys = [points.frame[name].gather(rows) for name in self._by]
-        return self._shown(_rows(keys, times, places), cell, held)
+        return self._show.rows(hidden_beside(keys, times, places), cell, held)
 
     def _numbered(self, times: Ints, runs: KeyRuns, known: pl.DataFrame) -> Ints:
         """Return the number of each key's grid, and note how far its rows have come."""
@@ -287,7 +278,7 @@ class VoxelTask(Task):
         for row, time in zip(grids.iter_slices(1), times, strict=True):
             cells, _ = self._cells(row)
             none = np.zeros((cells.size, len(_STATE)))
-            gone.append(self._shown(self._keyed(row, int(time), cells.size), cells, none))
+            gone.append(self._show.rows(self._keyed(row, int(time), cells.size), cells, none))
             first = row[_NUMBER][0] * size
             self._blocks.drop(first, first + size)
         if not gone:
@@ -328,7 +319,7 @@ class VoxelTask(Task):
         cells, at = self._cells(grid)
         time = max(grid[_NEWEST][0], self._tables.watermark)
         rows = self._keyed(grid, time, cells.size)
-        return self._shown(rows, cells, self._blocks.statistics[at])
+        return self._show.rows(rows, cells, self._blocks.statistics[at])
 
     def _cells(self, grid: pl.DataFrame) -> tuple[Ints, Ints]:
         """Return the voxels of one grid that hold points, and where they lie."""
@@ -339,7 +330,7 @@ class VoxelTask(Task):
     def _keyed(self, grid: pl.DataFrame, time: int, count: int) -> pl.DataFrame:
         """Return as many rows with the key of one grid and the hidden columns."""
         keys = [grid[name].new_from_index(0, count) for name in self._by]
-        return _rows(keys, np.full(count, time, dtype=np.int64), np.arange(count))
+        return hidden_beside(keys, np.full(count, time, dtype=np.int64), np.arange(count))
 
     def _forget_waiting(self, key: pl.DataFrame) -> None:
         """Rows that came before a reset belong to the grid that was reset."""
@@ -353,34 +344,6 @@ class VoxelTask(Task):
         ]
         table.replace(kept)
         self._waiting = EventOrderBuffer(table)
-
-    def _shown(self, rows: pl.DataFrame, cell: Ints, held: Floats) -> pl.DataFrame:
-        """Return voxels as they leave, `rows` holding the key and the hidden columns."""
-        count, mean, m2, least, most, last = held.T.copy()
-        columns = {
-            "count": pl.Series(count.astype(np.int64)),
-            "mean": pl.Series(mean),
-            "variance": pl.Series(m2 / np.maximum(count - 1, 1)),
-            "min": pl.Series(least),
-            "max": pl.Series(most),
-            "last": pl.Series(last),
-        }
-        columns["variance"] = _null_where(count <= 1, columns["variance"])
-        for name in ("mean", "min", "max", "last"):
-            columns[name] = _null_where(count == 0, columns[name])
-        columns["value"] = columns[self._grid.aggregate].cast(pl.Float64)
-        indices = self._lattice.indices(cell)
-        return pl.DataFrame(
-            [
-                *(_plain(rows[name]) for name in self._by),
-                *(
-                    pl.Series(name, values.astype(np.int32))
-                    for name, values in zip(INDICES, indices, strict=True)
-                ),
-                *(columns[name].alias(name) for name in STATISTICS),
-                *(rows[name] for name in HIDDEN),
-            ]
-        )
 
     def _places(self, voxels: pl.DataFrame) -> Ints:
         cell = voxels[_CELL].to_numpy()
@@ -396,19 +359,6 @@ class VoxelTask(Task):
         return oldest if isinstance(oldest, int) else END_OF_TIME
 
 
-def _rows(keys: list[pl.Series], times: Ints, places: Ints) -> pl.DataFrame:
-    return pl.DataFrame([*keys, pl.Series(EVENT_TIME, times), pl.Series(POSITION, places)])
-
-
-def _null_where(none: Bools, values: pl.Series) -> pl.Series:
-    return values.set(pl.Series(none), None) if none.any() else values
-
-
 def _floats(values: pl.Series) -> Floats:
     """Return numbers, NaN for null."""
     return values.cast(pl.Float64).to_numpy()
-
-
-def _plain(key: pl.Series) -> pl.Series:
-    # -0.0 and 0.0 are one key, shown as 0.0.
-    return key.set(key == 0, 0.0) if key.dtype.is_float() else key
