@@ -10,8 +10,9 @@ import pytest
 
 from headrace import testing
 from headrace.bench.nexmark.answers import answer, difference, normal
+from headrace.bench.nexmark.contest import write_csv
 from headrace.bench.nexmark.events import FIRST_ID, SCHEMAS, Events, generate
-from headrace.bench.nexmark.ours import run
+from headrace.bench.nexmark.ours import read, run
 from headrace.bench.nexmark.queries import QUERIES
 from headrace.bench.stepped import stretches
 
@@ -128,3 +129,11 @@ def test_stretches_hold_every_event_once() -> None:
     assert len(cut) == 3
     assert pl.concat([batch["bid"] for batch in cut]).equals(events.bid)
     assert pl.concat([batch["person"] for batch in cut]).equals(events.person)
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_events_are_read_as_they_were_written(kind: str, tmp_path: Path) -> None:
+    rows = generate(1_000).of(kind)
+    write_csv(rows, tmp_path / f"{kind}.csv")
+
+    assert read(tmp_path, kind).equals(rows)

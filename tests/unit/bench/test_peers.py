@@ -40,9 +40,12 @@ def test_every_peer_is_hash_locked_and_names_no_host() -> None:
     root = checkout()
     assert root is not None
     locks = sorted((root / "bench" / "peers").glob("*/requirements.txt"))
-    assert [lock.parent.name for lock in locks] == ["bytewax", "pathway"]
+    assert [lock.parent.name for lock in locks] == ["bytewax", "flink", "pathway"]
     for lock in locks:
         text = lock.read_text()
         assert "--hash=sha256:" in text
         assert "//" not in text
-        ast.parse((lock.parent / "window.py").read_text())
+        scripts = sorted(lock.parent.glob("*.py"))
+        assert scripts
+        for script in scripts:
+            ast.parse(script.read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -82,13 +83,21 @@ def peers(say: Say) -> list[Contender]:
     for name in PEERS:
         python = root / ".bench" / "peers" / name / "bin" / "python"
         script = root / "bench" / "peers" / name / "nexmark.py"
-        if not script.exists():
-            continue
-        if python.exists():
+        if name == "flink" and shutil.which("javac") is None:
+            say("flink needs a JDK: there is no javac on the path")
+        elif python.exists():
             found.append(Contender(name, (str(python), str(script))))
         else:
             say(f"{name} is not set up: python bench/peers/setup {name}")
     return found
+
+
+def write_csv(frame: pl.DataFrame, path: Path) -> None:
+    """Write events as every contender reads them: times in microseconds, `id` as `number`, since
+    Pathway keeps the name `id` for itself.
+    """
+    times = pl.selectors.datetime().dt.epoch("us")
+    frame.with_columns(times).rename({"id": "number"}, strict=False).write_csv(path)
 
 
 def run(say: Say, *, quick: bool = False) -> Result:
@@ -108,8 +117,7 @@ def run(say: Say, *, quick: bool = False) -> Result:
         events.write(folder)
         expected = {name: answer(name, folder) for name in names}
         for kind in SCHEMAS:
-            times = pl.selectors.datetime().dt.epoch("us")
-            events.of(kind).with_columns(times).write_csv(folder / f"{kind}.csv")
+            write_csv(events.of(kind), folder / f"{kind}.csv")
         del events
         for number in range(rounds):
             for contender in contenders:

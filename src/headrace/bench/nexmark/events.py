@@ -226,4 +226,5 @@ def _last_auction(number: Ints) -> Ints:
 
 
 def _times(number: Ints) -> pl.Series:
-    return pl.Series(FIRST_TIME_US + number * (1_000_000 // EVENTS_PER_S)).cast(TIME_DTYPE)
+    """Return the times of events, whole milliseconds as the generator gives them."""
+    return pl.Series(FIRST_TIME_US + number * 1_000 // EVENTS_PER_S * 1_000).cast(TIME_DTYPE)

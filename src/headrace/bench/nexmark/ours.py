@@ -22,16 +22,22 @@ from headrace.bench.stepped import stepped, stretches
 
 
 def read(folder: Path, kind: str) -> pl.DataFrame:
-    """Return the events of `kind` from its CSV file, whose times are microseconds."""
+    """Return the events of `kind` from its CSV file, see `write_csv` of the contest."""
     schema = SCHEMAS[kind]
-    times = [name for name, dtype in schema.items() if dtype == pl.Datetime]
-    stored = pl.Schema({**schema, **dict.fromkeys(times, pl.Int64())})
-    return pl.read_csv(folder / f"{kind}.csv", schema=stored).cast(schema).rechunk()
+    stored = {
+        "number" if name == "id" else name: pl.Int64() if dtype.is_temporal() else dtype
+        for name, dtype in schema.items()
+    }
+    rows = pl.read_csv(folder / f"{kind}.csv", schema=pl.Schema(stored))
+    return rows.rename({"number": "id"}, strict=False).cast(schema).rechunk()
 
 
 def run(query: Query, events: Mapping[str, pl.DataFrame]) -> tuple[pl.DataFrame, dict[str, object]]:
-    """Run one query; return its answers and figures."""
-    done = stepped(query.app(), stretches(events, "date_time"), OUTPUT)
+    """Run one query twice; return the answers and figures of the second time."""
+    batches = list(stretches(events, "date_time"))
+    # What is imported when first used is not measured; Flink and Pathway run twice too.
+    stepped(query.app(), batches, OUTPUT)
+    done = stepped(query.app(), batches, OUTPUT)
     return done.output, {
         "query": query.name,
         "name": "headrace",
