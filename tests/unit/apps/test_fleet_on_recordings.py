@@ -132,3 +132,30 @@ def test_fishing_vessels_cross_borders_as_geometry_says(recorded: Path) -> None:
     result = hr.testing.run(app, {"positions": positions, "zones": zones}, seed=3)
 
     assert sorted(by_hand(positions, zones)) == sorted(events_of(result))
+
+
+def test_a_rule_changed_during_the_dive_judges_each_position_once(recorded: Path) -> None:
+    rows = pl.read_csv(recorded / "fleet" / "glider_dfo_eva035.csv.gz")
+    positions = tracks(rows, None, "depth_m").sort("time", maintain_order=True)
+    changed = positions["time"][positions.height // 2]
+    deep = {"rule_id": "deep", "condition": "depth_m > 500"}
+    rules = pl.concat(
+        [
+            hr.Rule.frame([deep]).with_columns(_at=pl.lit(positions["time"][0])),
+            hr.Rule.frame([{**deep, "condition": "depth_m > 300"}]).with_columns(
+                _at=pl.lit(changed)
+            ),
+        ]
+    )
+
+    result = hr.testing.run(app, {"positions": positions, "rules": rules})
+
+    broken = result["broken_rules"]
+    limit = pl.when(pl.col("time") < changed).then(500.0).otherwise(300.0)
+    expected = positions.filter(pl.col("depth_m") > limit)
+    assert broken["time"].to_list() == expected["time"].to_list()
+    assert broken["rule_version"].n_unique() == 2
+    assert broken["threshold"].to_list() == expected.select(limit).to_series().to_list()
+    alerts = result["alert_transitions"]
+    assert alerts["transition"].to_list() == list(range(1, alerts.height + 1))
+    assert set(alerts["state"]) == {"firing", "resolved"}
