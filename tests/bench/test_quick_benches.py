@@ -15,7 +15,19 @@ pytestmark = [
 
 
 @pytest.mark.parametrize(
-    "name", ["geofence", "voxel", "join", "pattern", "predict", "ingest", "e2e", "push", "recover"]
+    "name",
+    [
+        "geofence",
+        "voxel",
+        "join",
+        "pattern",
+        "rules",
+        "predict",
+        "ingest",
+        "e2e",
+        "push",
+        "recover",
+    ],
 )
 def test_a_quick_bench_gives_checked_figures(name: str) -> None:
     said: list[str] = []

@@ -51,18 +51,26 @@ def stretches(events: Batch, column: str, rows: int = STEP_ROWS) -> Iterator[Bat
         }
 
 
-def stepped(app: hr.App, batches: Iterable[Batch], output: str) -> Stepped:
+def stepped(
+    app: hr.App, batches: Iterable[Batch], output: str, changes: Batch | None = None
+) -> Stepped:
     """Commit each batch to the log in memory, as a gateway does, and step the engine over it.
 
-    One thread does both in turn. Starting the engine and reading the answers are not timed.
+    One thread does both in turn. Starting the engine, taking `changes` of control tables, and
+    reading the answers are not timed.
     """
     log = MemoryLog()
     writer = log.writer("gateway-0")
     plan = app.plan()
     for topic in plan.topics:
         writer.create(TopicSpec(topic.name, topic.schema.columns))
+    for name, rows in (changes or {}).items():
+        writer.create(TopicSpec(name, rows.schema))
+        writer.commit([Commit(appends=[Append(name, 0, rows, rows.height)])])
     engine = Engine(plan, log)
     engine.start()
+    while engine.step_once():
+        pass
     ready = list(batches)
     steps_ns = []
     began, cpu_began = time.perf_counter(), time.process_time()

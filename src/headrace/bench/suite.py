@@ -21,6 +21,7 @@ NAMES = (
     "recover",
     "join",
     "pattern",
+    "rules",
     "nexmark",
     "voxel",
 )

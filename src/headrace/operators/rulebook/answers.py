@@ -14,7 +14,6 @@ from headrace.operators.lists import lists_of
 from headrace.operators.rulebook.bits import Floats, Ints
 from headrace.operators.rulebook.facts import Known
 from headrace.operators.rulebook.judge import Cleared, Hits, RuleSet
-from headrace.operators.rulebook.message import fill
 from headrace.operators.rulebook.ports import ABSENT_SCHEMA, CLEARED_SCHEMA, VIOLATION_COLUMNS
 from headrace.operators.rulebook.rule import SEVERITIES
 
@@ -123,7 +122,7 @@ def violations(batch: Batch, hits: Hits) -> pl.DataFrame:
         batch.rules.names[rule],
         pl.Series(batch.rules.versions[rule], dtype=pl.Int64),
         _SEVERITIES[hits.severity],
-        fill([one.message for one in batch.rules.rules], rule, told),
+        batch.rules.messages.fill(rule, told),
         _metrics(batch, row, rule),
         keys,
         _DIRECTIONS[direction[rule]],

@@ -56,7 +56,7 @@ class Planes(NamedTuple):
 
     def add(self, lines: slice, words: Words) -> None:
         """Say where conditions hold, each somewhere."""
-        self.holds[lines] |= words
+        self.holds[lines] = words
         if not self.is_whole:
             self.possible[lines] |= words
         self.alive[lines, 0] = True

@@ -23,6 +23,7 @@ from headrace.operators.rulebook.bits import (
 from headrace.operators.rulebook.compiled import CompiledRule
 from headrace.operators.rulebook.facts import Facts
 from headrace.operators.rulebook.gates import FALSE_LINE, Circuit, Truth
+from headrace.operators.rulebook.message import Messages
 from headrace.operators.rulebook.tree import Metric, Tree, Window
 
 _NONE: Final = np.empty(0, dtype=np.int64)
@@ -139,6 +140,11 @@ class RuleSet:
     def names(self) -> pl.Series:
         """Each rule's name."""
         return pl.Series([rule.name for rule in self.rules], dtype=pl.String)
+
+    @cached_property
+    def messages(self) -> Messages:
+        """What each rule says."""
+        return Messages([rule.message for rule in self.rules])
 
     @cached_property
     def reads(self) -> list[str]:

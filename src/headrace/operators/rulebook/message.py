@@ -104,48 +104,62 @@ def _field(
     raise ConditionError(f"{where} is no column", hint=f"there are {', '.join(have)}")
 
 
-def fill(templates: Sequence[tuple[Piece, ...]], which: Ints, rows: pl.DataFrame) -> pl.Series:
-    """Return one text per hit.
+class Messages:
+    """Templates laid out together.
 
     Args:
-        templates: By number.
-        which: The template of each hit.
-        rows: One row per hit: the columns, and `key` and `value` under `__key` and `__value`.
-
-    Cost: O(pieces of the longest template) per hit, and a few calls per distinct piece.
+        templates: One per rule.
     """
-    used, code = np.unique(which, return_inverse=True)
-    chosen = [templates[number] for number in used.tolist()]
-    distinct = list(dict.fromkeys(piece for one in chosen for piece in one))
-    words = ["", *(piece for piece in distinct if isinstance(piece, str))]
-    # By decimals: those that show as many are rounded together.
-    fields = sorted(
-        (piece for piece in distinct if isinstance(piece, Field)),
-        key=lambda field: -1 if field.decimals is None else field.decimals,
-    )
-    number = {piece: place for place, piece in enumerate([*words, *fields])}
-    said = pl.Series(words, dtype=pl.String)
-    columns = []
-    for place in range(max((len(one) for one in chosen), default=0)):
-        here = np.array([number[one[place]] if place < len(one) else 0 for one in chosen])[code]
-        # Each field is made once, for the rows that say it here.
-        order = np.argsort(np.maximum(here, len(words) - 1), kind="stable")
-        bounds = np.searchsorted(here[order], np.arange(len(words), len(number) + 1))
-        parts = [said[here[order[: bounds[0]]]]]
-        values: dict[int | None, list[pl.Series]] = {}
-        for field, start, stop in zip(fields, bounds[:-1], bounds[1:], strict=True):
-            shown = rows[field.column][order[start:stop]]
-            kind = pl.String() if field.decimals is None else pl.Float64()
-            values.setdefault(field.decimals, []).append(shown.cast(kind, strict=False).alias(""))
-        for decimals, found in values.items():
-            text = pl.concat(found)
-            parts.append(text if decimals is None else _rounded(text, decimals))
-        back = np.empty(order.size, dtype=np.int64)
-        back[order] = np.arange(order.size)
-        columns.append(pl.concat(parts)[back].fill_null(_ABSENT).alias(str(place)))
-    if not columns:
-        return pl.Series([""], dtype=pl.String).new_from_index(0, rows.height)
-    return pl.DataFrame(columns).select(pl.concat_str(pl.all())).to_series()
+
+    def __init__(self, templates: Sequence[tuple[Piece, ...]]) -> None:
+        distinct = list(dict.fromkeys(piece for one in templates for piece in one))
+        words = ["", *(piece for piece in distinct if isinstance(piece, str))]
+        # By decimals: those that show as many are rounded together.
+        self._fields = sorted(
+            (piece for piece in distinct if isinstance(piece, Field)),
+            key=lambda field: -1 if field.decimals is None else field.decimals,
+        )
+        self._words = pl.Series(words, dtype=pl.String)
+        number = {piece: place for place, piece in enumerate([*words, *self._fields])}
+        self._pieces = np.zeros((max(map(len, templates), default=0), len(templates)), np.int64)
+        for rule, one in enumerate(templates):
+            self._pieces[: len(one), rule] = [number[piece] for piece in one]
+
+    def fill(self, rule: Ints, rows: pl.DataFrame) -> pl.Series:
+        """Return one text per hit.
+
+        Args:
+            rule: Whose template, for each hit.
+            rows: One row per hit: the columns, `__key` and `__value`.
+
+        Cost: O(pieces of the longest template) per hit, and a few calls per distinct field.
+        """
+        columns = []
+        count = len(self._words)
+        for place, pieces in enumerate(self._pieces):
+            here = pieces[rule]
+            # Each field is made once, for the rows that say it here.
+            order = np.argsort(np.maximum(here, count - 1), kind="stable")
+            ends = np.arange(count, count + len(self._fields) + 1)
+            bounds = np.searchsorted(np.maximum(here, count - 1)[order], ends)
+            parts = [self._words[here[order[: bounds[0]]]]]
+            values: dict[int | None, list[pl.Series]] = {}
+            for field, start, stop in zip(self._fields, bounds[:-1], bounds[1:], strict=True):
+                if start < stop:
+                    shown = rows[field.column][order[start:stop]]
+                    kind = pl.String() if field.decimals is None else pl.Float64()
+                    values.setdefault(field.decimals, []).append(
+                        shown.cast(kind, strict=False).alias("")
+                    )
+            for decimals, found in values.items():
+                text = pl.concat(found)
+                parts.append(text if decimals is None else _rounded(text, decimals))
+            back = np.empty(order.size, dtype=np.int64)
+            back[order] = np.arange(order.size)
+            columns.append(pl.concat(parts)[back].fill_null(_ABSENT).alias(str(place)))
+        if not columns:
+            return pl.Series([""], dtype=pl.String).new_from_index(0, rows.height)
+        return pl.DataFrame(columns).select(pl.concat_str(pl.all())).to_series()
 
 
 def _rounded(values: pl.Series, decimals: int) -> pl.Series:
