@@ -158,6 +158,13 @@ export interface RecordsView extends ViewBase {
   columns: string[] | null;
 }
 
+/** The alerts of an application, with what people can do about them. */
+export interface AlertsView extends ViewBase {
+  kind: "alerts";
+  table: string;
+  limit: number;
+}
+
 export interface VoxelsView extends ViewBase {
   kind: "voxels";
   table: string;
@@ -176,6 +183,7 @@ export type View =
   | CounterView
   | EventsView
   | RecordsView
+  | AlertsView
   | VoxelsView;
 
 export interface AppInfo {

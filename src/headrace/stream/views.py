@@ -321,6 +321,22 @@ class Views:
             },
         )
 
+    def alerts(
+        self, name: str = "alerts", *, limit: int = 200, title: str = "", place: Place = "side"
+    ) -> None:
+        """Show the alerts that `violations.alerts()` makes, and let people act on them.
+
+        Open ones stand first. Each shows the rule and its version, what it saw, what happened, who
+        was told and how that went; it can be acknowledged, commented on, resolved and silenced.
+
+        Args:
+            name: Unique among views.
+            limit: How many are shown.
+            title: Heading of the view.
+            place: hero, side or below.
+        """
+        self._add(name, title, place, {"kind": "alerts", "table": "alerts", "limit": limit})
+
     def _add(self, name: str, title: str, place: Place, view: dict[str, Any]) -> None:
         if any(other["name"] == name for other in self.declared):
             raise ConfigError(f"view {name!r} is declared twice")

@@ -97,3 +97,19 @@ def test_what_is_not_there_is_refused() -> None:
     violations.alerts()
     with pytest.raises(ConfigError, match="declared twice"):
         violations.alerts(batch="1m")
+
+
+def test_the_page_may_show_alerts() -> None:
+    app, topic, rules = dives()
+    topic.rules(rules, by="auv").alerts()
+    app.view.alerts(limit=50)
+
+    (view,) = app.views
+    assert view == {
+        "kind": "alerts",
+        "name": "alerts",
+        "title": "Alerts",
+        "place": "side",
+        "table": "alerts",
+        "limit": 50,
+    }

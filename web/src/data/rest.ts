@@ -69,6 +69,21 @@ async function send(
   return { outcome: "saved", row: unwrap(body) };
 }
 
+/** Asks for JSON; the words of what went wrong otherwise. */
+export async function read(path: string): Promise<{ body: unknown } | { problem: string }> {
+  try {
+    const answer = await fetch(new URL(path, document.baseURI));
+    const body: unknown = await answer.json();
+    return answer.ok ? { body } : { problem: problemText(body, answer.status) };
+  } catch {
+    return { problem: "The gateway did not answer." };
+  }
+}
+
+export function post(path: string, row: Row): Promise<Saved> {
+  return send(path, "POST", row, null);
+}
+
 function path(table: string, key: Key): string {
   return `control/${encodeURIComponent(table)}/${encodeURIComponent(String(key))}`;
 }

@@ -16,6 +16,7 @@ const PANELS: { [K in View["kind"]]?: Panel<Extract<View, { kind: K }>> } = {
   counter: CounterPanel,
   events: EventsPanel,
   records: lazy(() => import("./Records").then((module) => module.RecordsPanel)),
+  alerts: lazy(() => import("./Alerts").then((module) => module.AlertsPanel)),
   voxels: lazy(() => import("../voxels/VoxelsPanel").then((module) => module.VoxelsPanel)),
 };
 
