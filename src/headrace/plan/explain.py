@@ -68,6 +68,12 @@ def explain_mermaid(plan: Plan) -> str:
         target = ident(f"kept:{table.name}")
         lines.append(f'  {target}[("{table.name}")]')
         lines.append(_edge(ident(table.source.node), table.source, target))
+    outputs = {output.name for output in plan.outputs}
+    for delivery in plan.deliveries:
+        target = ident(f"channel:{delivery.channel}")
+        told = f"{'output' if delivery.topic in outputs else 'topic'}:{delivery.topic}"
+        lines.append(f'  {target}>"{delivery.channel}"]')
+        lines.append(f"  {ident(told)} --> {target}")
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import sys
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -13,7 +14,7 @@ from headrace.alerts import channels
 from headrace.alerts.channel import Channel
 from headrace.alerts.notification import Answer, Notification
 from headrace.alerts.secrets import Secrets
-from headrace.core.errors import ConfigError
+from headrace.core.errors import ConfigError, MissingExtraError
 from tests.unit.alerts.samples import alert, batch, notification
 from tests.unit.alerts.servers import HttpServer, Reply, http_server
 
@@ -151,6 +152,13 @@ async def test_apprise_sends_by_its_services() -> None:
     received = server.received[0]
     assert received.headers["x-gotify-key"] == "t0ken"
     assert received.json()["title"] == "[warning] 2 alerts: 2 critical"
+
+
+def test_without_apprise_the_hint_is_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+
+    with pytest.raises(MissingExtraError, match=r"pip install headrace\[notify\]"):
+        channels.apprise("ntfy://alarms").open(SECRETS)
 
 
 @pytest.mark.parametrize("url", ["syslog://", "dbus://", "json://localhost", "mailto://a:b@c.de"])

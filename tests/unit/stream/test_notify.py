@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import polars as pl
 import pytest
@@ -8,7 +9,7 @@ import pytest
 import headrace as hr
 from headrace.core.errors import ConfigError, PlanError
 from headrace.operators.alerting.route import Route
-from headrace.plan.explain import explain_text
+from headrace.plan.explain import explain_mermaid, explain_text
 from headrace.stream.app import App
 from headrace.stream.stream import Stream
 from tests.unit.alerts.samples import SCHEMA
@@ -37,6 +38,10 @@ def test_channels_are_in_the_plan_by_name_only() -> None:
     assert [output.name for output in plan.outputs] == ["notifications"]
     assert "  channel mail (email) <- notifications" in explain_text(plan)
     assert "example.com" not in json.dumps(plan.to_json())
+    drawn = explain_mermaid(plan)
+    (told,) = re.findall(r'^  (n\d+)\[\\"notifications"', drawn, re.MULTILINE)
+    (mail,) = re.findall(r'^  (n\d+)>"mail"\]', drawn, re.MULTILINE)
+    assert f"  {told} --> {mail}" in drawn
 
 
 def test_another_channel_is_no_other_plan() -> None:
