@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headrace.core.time import event_time
     from headrace.gateway.local import run
     from headrace.operators import charts as chart
+    from headrace.operators import detectors as detector
     from headrace.operators.aggregates import (
         collect,
         count,
@@ -115,6 +116,7 @@ __all__ = [
     "collect",
     "count",
     "cumulate",
+    "detector",
     "event_time",
     "feature_view",
     "features",

@@ -12,6 +12,8 @@ from headrace.core.errors import ConfigError
 NAMES = (
     "window",
     "geofence",
+    "detect",
+    "nab",
     "predict",
     "log",
     "ingest",

@@ -15,6 +15,7 @@ from headrace.operators.patterns.pattern import Pattern
 from headrace.stream.handle import Columns, Handle, Order, TimeColumn
 
 if TYPE_CHECKING:
+    from headrace.operators.detectors.detector import Detector
     from headrace.stream.app import ControlTable
     from headrace.stream.checked import Checked
     from headrace.stream.quality import Gate
@@ -321,6 +322,61 @@ class Deciding(Handle):
         if routes:
             serve_rules(table, main.ref.node)
         return Ruled(main.graph, main.ref, main.schema, main.time)
+
+    def detect(
+        self,
+        detector: Detector | None = None,
+        *,
+        value: str | pl.Expr,
+        by: Columns | None = None,
+        order: Order = "event",
+        forget: Duration = "30d",
+        name: str | None = None,
+    ) -> Stream:
+        """Give every row with how strange its value is, given those of its key before it.
+
+        Adds `anomaly_score` (0 to 1, the calibrated likelihood of an anomaly), `is_anomaly`,
+        `is_change` and `explanation`.
+
+        Args:
+            detector: `hr.detector.ensemble()`, which is the default, or another of
+                `hr.detector`.
+            value: Column with the numbers; null, NaN and infinite score 0 and are not learnt.
+            by: Key columns; None makes one series.
+            order: `event` judges rows in event-time order once the watermark has passed them,
+                `arrival` at once.
+            forget: A key silent for longer begins anew.
+            name: Identity of the state.
+
+        Raises:
+            PlanError: A column is missing, taken, or no number.
+
+        Example:
+            >>> import headrace as hr
+            >>> app = hr.App("doc")
+            >>> utc = pl.Datetime("us", "UTC")
+            >>> pumps = app.topic("pumps", {"time": utc, "bar": pl.Float64}, time="time")
+            >>> zscore = hr.detector.zscore(window=50, warmup=10)
+            >>> _ = app.output("judged", pumps.detect(zscore, value="bar"))
+            >>> bar = [2.0, 2.1] * 10 + [5.0, 2.0]
+            >>> rows = pl.DataFrame({"time": range(22), "bar": bar}).cast({"time": utc})
+            >>> judged = hr.testing.run(app, {"pumps": rows})["judged"]
+            >>> judged.filter("is_anomaly")["explanation"].to_list()
+            ['5.0 against 2.05 ± 0.0526 (mean of the last values); tail 1e-21.7']
+        """
+        from headrace.operators.detect import Detect
+        from headrace.operators.detectors import ensemble
+
+        return self._then(
+            Detect(
+                detector=detector or ensemble(),
+                value=value,
+                by=column_names(by),
+                order=order,
+                forget=duration(forget),
+                name=name,
+            )
+        )
 
     def control_chart(
         self,
