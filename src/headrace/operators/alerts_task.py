@@ -16,10 +16,10 @@ from headrace.core.time import (
     END_OF_TIME,
     EVENT_TIME,
     POSITION,
-    TIME_DTYPE,
     micros,
 )
 from headrace.operators.alerting.pairs import BACK, BAND, STATE, Pairs, pairs_of, runs_of
+from headrace.operators.alerting.rows import PAIR, transitions_of, with_ids
 from headrace.operators.alerting.transitions import (
     ACKNOWLEDGED,
     COMMENTED,
@@ -29,9 +29,6 @@ from headrace.operators.alerting.transitions import (
     IDLE,
     PENDING,
     SHOWN,
-    STATES,
-    TRANSITION,
-    alert_ids,
     severity_rank,
 )
 from headrace.operators.alerts import (
@@ -51,7 +48,6 @@ from headrace.operators.alerts import (
 from headrace.operators.event_order import EventOrderBuffer
 from headrace.operators.key_runs import Bools, Ints, key_runs
 
-PAIR: Final = ["rule_id", "key"]
 _ROW: Final = "__row"
 _KIND: Final = "__kind"
 _HIDDEN: Final = [EVENT_TIME, POSITION]
@@ -329,7 +325,7 @@ class AlertsTask(Task):
             forgotten: Those that need not be stored.
         """
         made = pairs.made()
-        made = _with_ids(made, touched, stored["alert_id"])
+        made = with_ids(made, touched, stored["alert_id"])
         # A pending alert shows its latest row, so it changes without a transition too.
         changed = (
             (pairs.number != stored["number"].fill_null(-1).to_numpy())
@@ -348,7 +344,7 @@ class AlertsTask(Task):
             if self._look.value is None:
                 self._look_after(int(pairs.changed[changed].min()))
         self._set_timers(pairs, touched, stored["state"])
-        return [self._rows(made, touched, shown, clears)] if made.height else []
+        return [transitions_of(made, touched, shown, clears, self._keep)] if made.height else []
 
     def _set_timers(self, pairs: Pairs, touched: pl.DataFrame, before: pl.Series) -> None:
         is_pending = pl.Series(pairs.state == PENDING)
@@ -363,50 +359,6 @@ class AlertsTask(Task):
     def _least_due(self) -> int | None:
         due = self._timers.frame()["due"].min() if self._timers.rows else None
         return due if isinstance(due, int) else None
-
-    def _rows(
-        self,
-        made: pl.DataFrame,
-        touched: pl.DataFrame,
-        shown: pl.DataFrame,
-        clears: pl.DataFrame | None,
-    ) -> pl.DataFrame:
-        """Return transitions as they leave."""
-        states = pl.Series(STATES, dtype=pl.String)
-        began = made["previous"] == IDLE
-        reason = Pairs.reasons().gather(made["reason"])
-        rows = touched[made["pair"]].hstack(shown[made["shown"]].get_columns())
-        over = made["cleared"] >= 0
-        if clears is not None and over.any():
-            said = clears[made["cleared"].clip(0)]
-            reason = (said["reason"].fill_null(reason)).zip_with(over, reason)
-            for name in ("value_after", "rule_version"):
-                value = said[name].fill_null(rows[name]).zip_with(over, rows[name])
-                rows = rows.with_columns(value.alias(name))
-        rows = rows.with_columns(
-            made["alert_id"],
-            made["time"].cast(TIME_DTYPE).alias("timestamp"),
-            states.gather(made["state"]).alias("state"),
-            made["number"].alias("transition"),
-            states.gather(made["previous"]).set(began, None).alias("previous_state"),
-            reason.alias("reason"),
-            pl.lit(None, pl.String).alias("by"),
-            pl.lit(None, pl.String).alias("note"),
-            made["time"].alias(EVENT_TIME),
-            # Among equal times the later transition is the newer row of a table.
-            made["number"].alias(POSITION),
-        )
-        return rows.select(*TRANSITION, *self._keep, *_HIDDEN)
-
-
-def _with_ids(made: pl.DataFrame, touched: pl.DataFrame, before: pl.Series) -> pl.DataFrame:
-    """Return transitions with the id of the alert of each."""
-    born = made.filter(pl.col("previous") == IDLE)
-    rules, keys = (touched[name].gather(born["pair"]) for name in PAIR)
-    ids = alert_ids(zip(rules, keys, born["number"], strict=True))
-    named = born.select("pair", "first", ids)
-    found = made.join(named, on=["pair", "first"], how="left", maintain_order="left")
-    return found.with_columns(found["alert_id"].fill_null(before.gather(made["pair"])))
 
 
 def _numbered(rows: pl.DataFrame) -> tuple[Ints, pl.DataFrame]:
