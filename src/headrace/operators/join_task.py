@@ -94,14 +94,18 @@ class JoinTask(Task):
         low, high = self._reach[port]
         keys = Keys.of(rows, side.by)
         for places, others in other.rows.matches(keys, times + low, times + high):
-            if self._where is not None:
-                held = self._pairs(port, rows[places], others).select(self._where).to_series()
-                held = held.fill_null(value=False)
-                places, others = places[held.to_numpy()], others.filter(held)  # noqa: PLW2901 - fewer
+            pairs = None
+            if self._where is not None or not self._left_only:
+                pairs = self._pairs(port, rows[places], others)
+            if pairs is not None and self._where is not None:
+                held = pairs.select(self._where).to_series().fill_null(value=False)
+                if not held.all():
+                    places, others = places[held.to_numpy()], others.filter(held)  # noqa: PLW2901 - fewer
+                    pairs = pairs.filter(held)
             if places.size == 0:
                 continue
-            if not self._left_only:
-                yield MAIN, self._pairs(port, rows[places], others)
+            if pairs is not None and not self._left_only:
+                yield MAIN, pairs
             if not isinstance(left, SemiSide):
                 found[places] = True
                 other.note(others)

@@ -22,6 +22,9 @@ _SEED: Final = 11
 _RATIO: Final = 2
 _MAX_PIECES: Final = 32
 _PORTION: Final = 1 << 20
+_WHOLE: Final = frozenset(
+    {pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +37,39 @@ class Keys:
     Attributes:
         columns: One column per part of the key; none where all rows have the same key.
         hashes: One hash per row.
+        exact: Whether rows of equal hash have equal keys: a whole number is its own hash.
     """
 
     columns: tuple[pl.Series, ...]
     hashes: Hashes
+    exact: bool = False
 
     @staticmethod
     def of(frame: pl.DataFrame, by: Sequence[str]) -> Keys:
         """Return the keys of `frame` by the columns `by`."""
         columns = tuple(_comparable(frame[name]) for name in by)
         if not columns:
-            return Keys((), np.zeros(frame.height, dtype=np.uint64))
+            return Keys((), np.zeros(frame.height, dtype=np.uint64), exact=True)
+        if len(columns) == 1 and columns[0].dtype in _WHOLE:
+            numbers = columns[0].cast(pl.Int64, wrap_numerical=True)
+            nulls = numbers.null_count() > 0
+            known = numbers.fill_null(0) if nulls else numbers
+            return Keys(columns, known.to_numpy().view(np.uint64), exact=not nulls)
         named = [column.alias(str(place)) for place, column in enumerate(columns)]
         return Keys(columns, pl.DataFrame(named).hash_rows(_SEED).to_numpy())
 
     def at(self, places: Ints) -> Keys:
         """Return the keys at `places`."""
-        return Keys(tuple(column.gather(places) for column in self.columns), self.hashes[places])
+        columns = tuple(column.gather(places) for column in self.columns)
+        return Keys(columns, self.hashes[places], self.exact)
 
     def agree(self, places: Ints, rows: pl.DataFrame, by: Sequence[str]) -> Bools:
         """Return whether the keys at `places` equal those of `rows`, which none of is null."""
         same = np.ones(places.size, dtype=np.bool_)
+        if self.exact:
+            return same
         for column, name in zip(self.columns, by, strict=True):
-            same &= (column[places] == _comparable(rows[name])).to_numpy()
+            same &= column[places].eq_missing(_comparable(rows[name])).to_numpy()
         return same
 
 
@@ -117,11 +130,12 @@ class TimedRows:
                 rows.append(piece.frame[piece.index.order[place] - piece.skipped])
             number, row = np.concatenate(asked), pl.concat(rows)
             same = keys.agree(number, row, self._by)
-            if not same.all():
+            if not keys.exact and not same.all():
                 number, row = number[same], row.filter(same)
             if number.size:
-                order = _order(number, row)
-                yield number[order], row[order]
+                # Each piece gives its rows in order, so one alone needs no sorting.
+                order = _order(number, row) if len(found) > 1 else None
+                yield (number, row) if order is None else (number[order], row[order])
 
     def first(self, keys: Keys, low: Ints, high: Ints) -> tuple[Ints, pl.DataFrame]:
         """Find for each given key the first of the rows that `matches` finds.
@@ -139,12 +153,18 @@ class TimedRows:
 
     def _find(self, keys: Keys, low: Ints, high: Ints) -> list[tuple[_Piece, Ints, Ints]]:
         """Return for each piece where in its index the rows of each key begin and end."""
-        # Searching for sorted values touches memory in order, which is several times as fast.
+        if not low.size:
+            return []
         order = np.argsort(keys.hashes)
-        hashes, low, high = keys.hashes[order], low[order], high[order]
+        hashes = keys.hashes[order]
         back = np.empty_like(order)
         back[order] = np.arange(order.size)
-        found = [(piece, piece.index.find(hashes, low, high)) for piece in self._pieces]
+        least, most = low.min(), high.max()
+        found = [
+            (piece, piece.index.find(hashes, low, high, order))
+            for piece in self._pieces
+            if piece.first <= most and piece.last >= least
+        ]
         return [(piece, start[back], stop[back]) for piece, (start, stop) in found]
 
     def _edge(
@@ -152,7 +172,8 @@ class TimedRows:
     ) -> tuple[Ints, pl.DataFrame]:
         found = self._find(keys, low, high)
         if not found:
-            return np.empty(0, dtype=np.int64), self._table.frame()
+            none = self._pieces[0].frame.clear() if self._pieces else self._table.frame()
+            return np.empty(0, dtype=np.int64), none
         asked, rows = [], []
         for piece, start, stop in found:
             number = np.flatnonzero(stop > start)
@@ -212,23 +233,49 @@ class TimeIndex:
     """
 
     def __init__(self, hashes: Hashes, times: Ints) -> None:
-        self._hashes, key_of = np.unique(hashes, return_inverse=True)
-        self._times, rank = np.unique(times, return_inverse=True)
+        rows = times.size
+        by_key = np.argsort(hashes)
+        grouped = hashes[by_key]
+        fresh = np.ones(rows, dtype=np.bool_)
+        np.not_equal(grouped[1:], grouped[:-1], out=fresh[1:])
+        self._hashes = grouped[fresh]
+        key = np.cumsum(fresh) - 1
+        if bool((times[1:] >= times[:-1]).all()):
+            # Then rows in their order are rows by time; sorting numbers is several times as
+            # fast as finding the order of numbers.
+            begins = changes(times)
+            self._times, rank = times[begins], np.cumsum(begins) - 1
+            self.order: Ints = np.sort(key * rows + by_key) - key * rows
+        else:
+            self._times, rank = np.unique(times, return_inverse=True)
+            self.order = by_key[np.lexsort((by_key, rank[by_key], key))]
         # Ranks keep (key, time) small enough for one number, whatever the times.
         self._width = np.int64(self._times.size + 1)
-        places = key_of.astype(np.int64) * self._width + rank
-        self.order: Ints = np.argsort(places, kind="stable")
-        self._places = places[self.order]
+        self._places: Ints = key * self._width + rank[self.order]
 
-    def find(self, hashes: Hashes, low: Ints, high: Ints) -> tuple[Ints, Ints]:
-        """Return for each hash the stretch of `order` with low <= event time <= high."""
+    def find(
+        self, hashes: Hashes, low: Ints, high: Ints, order: Ints | None = None
+    ) -> tuple[Ints, Ints]:
+        """Return for each hash the stretch of `order` with low <= event time <= high.
+
+        Args:
+            hashes: Searched in memory order where they ascend, which is several times as fast.
+            low: Microseconds.
+            high: The same.
+            order: Where `low` and `high` lie that belong to each hash; side by side without.
+                They too are searched fastest in an order near their own.
+        """
+        least = np.searchsorted(self._times, low, "left")
+        past = np.searchsorted(self._times, high, "right")
+        if order is not None:
+            least, past = least[order], past[order]
         if not self._hashes.size:
-            return np.zeros_like(low), np.zeros_like(low)
+            return np.zeros_like(least), np.zeros_like(least)
         key = np.minimum(np.searchsorted(self._hashes, hashes), self._hashes.size - 1)
         known = self._hashes[key] == hashes
         first = key * self._width
-        start = np.searchsorted(self._places, first + np.searchsorted(self._times, low, "left"))
-        stop = np.searchsorted(self._places, first + np.searchsorted(self._times, high, "right"))
+        start = np.searchsorted(self._places, first + least)
+        stop = np.searchsorted(self._places, first + past)
         return start, np.where(known, np.maximum(start, stop), start)
 
 
@@ -251,6 +298,11 @@ class _Piece:
     def first(self) -> int:
         """The least event time."""
         return int(self._times[self.skipped])
+
+    @property
+    def last(self) -> int:
+        """The greatest event time."""
+        return int(self._times[-1])
 
     @property
     def middle(self) -> int:
@@ -318,4 +370,13 @@ def portions(counts: Ints) -> Iterator[tuple[int, int]]:
 
 
 def _order(asked: Ints, rows: pl.DataFrame) -> Ints:
-    return np.lexsort((rows[POSITION].to_numpy(), rows[EVENT_TIME].to_numpy(), asked))
+    """Return the order of rows by (asked, event time, position)."""
+    times, positions = rows[EVENT_TIME].to_numpy(), rows[POSITION].to_numpy()
+    # Pieces mostly follow one another in time: a stable sort of runs that ascend is enough then.
+    order = np.argsort(asked, kind="stable")
+    number, time, position = asked[order], times[order], positions[order]
+    earlier = time[1:] < time[:-1]
+    earlier |= (time[1:] == time[:-1]) & (position[1:] < position[:-1])
+    if bool((earlier & (number[1:] == number[:-1])).any()):
+        order = np.lexsort((positions, times, asked))
+    return order

@@ -105,7 +105,8 @@ class Pieces:
         missing = [name for name in self._spec.schema if name not in rows.columns]
         if missing:
             raise BugError(f"rows for table {self._spec.name!r} lack {missing}")
-        frame = rows.select(self._spec.schema.names()).rechunk()
+        # Not select(), which makes a query of it and waits for Polars' threads.
+        frame = rows[self._spec.schema.names()].rechunk()
         if frame.schema != self._spec.schema:
             raise BugError(
                 f"rows for table {self._spec.name!r} have {dict(frame.schema)}, "

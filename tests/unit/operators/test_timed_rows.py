@@ -74,3 +74,40 @@ def test_rows_no_longer_wanted_are_forgotten_by_halves() -> None:
     assert (table.rows, rows.oldest()) == (49, 51)
     rows.forget(1000)
     assert (table.rows, table.pieces) == (0, ())
+
+
+def test_nothing_is_found_outside_the_times_there_are() -> None:
+    rows = TimedRows(Pieces(TableSpec("rows", "rows", SCHEMA)), ["k"])
+    rows.add(pl.DataFrame([[1.0, 1.0], [10, 20], [0, 1]], schema=SCHEMA))
+    asked = pl.DataFrame([[1.0, 1.0], [0, 0], [0, 1]], schema=SCHEMA)
+    keys = Keys.of(asked, ["k"])
+
+    for low, high in ((0, 9), (21, 30), (11, 19)):
+        bounds = np.array([low, low]), np.array([high, high])
+        assert positions(list(rows.matches(keys, *bounds))) == []
+        for edge in (rows.first(keys, *bounds), rows.last(keys, *bounds)):
+            assert edge[0].size == 0
+            assert edge[1].is_empty()
+            assert edge[1].schema == SCHEMA
+    bounds = np.array([20, 10]), np.array([30, 10])
+    assert positions([rows.first(keys, *bounds)]) == [(0, 1), (1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        (pl.Int64(), [-(2**63), -1, 0, 1, 2**63 - 1]),
+        (pl.UInt64(), [0, 1, 2**63, 2**64 - 2, 2**64 - 1]),
+        (pl.Int8(), [-128, -1, 0, 1, 127]),
+    ],
+)
+def test_whole_numbers_are_told_apart(dtype: pl.DataType, values: list[int]) -> None:
+    schema = pl.Schema({**SCHEMA, "k": dtype})
+    rows = TimedRows(Pieces(TableSpec("rows", "rows", schema)), ["k"])
+    for start in (0, 100):
+        rows.add(pl.DataFrame([values, [5] * 5, range(start, start + 5)], schema=schema))
+    keys = Keys.of(pl.DataFrame({"k": values}, schema={"k": dtype}), ["k"])
+
+    found = positions(list(rows.matches(keys, np.full(5, 5), np.full(5, 5))))
+
+    assert found == [(number, start + number) for number in range(5) for start in (0, 100)]
