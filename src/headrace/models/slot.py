@@ -74,6 +74,18 @@ class ModelSlot:
             self._before = self._lease(before)
         self._held = lease
 
+    def point_back(self) -> None:
+        """Let what the description names be the wanted version again, where another one is."""
+        if self._held is not None:
+            self.point(None, None, had_one=False)
+
+    def load(self) -> None:
+        """Begin to load the wanted version now; otherwise it begins when it is first asked for.
+
+        A step whose versions a table brings is opened before it knows them.
+        """
+        self._held = self._wanted
+
     @property
     def _wanted(self) -> Lease:
         if self._held is None:

@@ -81,7 +81,7 @@ class PredictTask(Task):
             self._point(versions.frame())
         else:
             for slot in self._slots.values():
-                slot.point(None, None, had_one=False)
+                slot.load()
 
     def process(self, frame: pl.DataFrame, port: int) -> Iterable[Out]:
         """Take rows, or changes of versions."""
@@ -128,7 +128,7 @@ class PredictTask(Task):
         for name, slot in self._slots.items():
             row = rows.get(name)
             if row is None:
-                slot.point(None, None, had_one=False)
+                slot.point_back()
                 continue
             before = None
             if row["before_source"] is not None:
