@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from headrace.stream.data import Data, Published, Versioned
     from headrace.stream.features import feature_view
     from headrace.stream.match_recognize import match_recognize
+    from headrace.stream.reviewing import anomaly_id
     from headrace.stream.stream import Stream
 
 _AGGREGATES = (
@@ -72,6 +73,7 @@ _PLACES = {
     "run": "headrace.gateway.local",
     "NotFoundError": "headrace.core.errors",
     "all_of": "headrace.operators.patterns.pattern",
+    "anomaly_id": "headrace.stream.reviewing",
     "any_of": "headrace.operators.patterns.pattern",
     "check_geometry": "headrace.operators.geo.geometry",
     "event_time": "headrace.core.time",
@@ -109,6 +111,7 @@ __all__ = [
     "Stream",
     "Versioned",
     "all_of",
+    "anomaly_id",
     "any_of",
     "channel",
     "chart",

@@ -12,13 +12,24 @@ from headrace.stream.correlated import Correlating
 from headrace.stream.decided import Deciding
 from headrace.stream.joined import Joining
 from headrace.stream.predicted import Predicting
+from headrace.stream.reviewing import Reviewing
 from headrace.stream.row_wise import RowWise
 from headrace.stream.spatial import Spatial
 from headrace.stream.windowed import Windowing
 
 
 @dataclass(frozen=True, slots=True)
-class Stream(RowWise, Windowing, Joining, Predicting, Deciding, Spatial, Correlating, Alerting):
+class Stream(
+    RowWise,
+    Windowing,
+    Joining,
+    Predicting,
+    Deciding,
+    Spatial,
+    Correlating,
+    Alerting,
+    Reviewing,
+):
     """Rows that flow from one port of a step to whoever reads them.
 
     Streams are made by `app.topic` and by their own methods, never directly. They are immutable:
