@@ -157,6 +157,23 @@ def test_a_point_after_a_silence_begins_another_grid_however_steps_are_cut(
     assert shown == [(1, 1, 1.0), (2, 0, None)]
 
 
+def test_a_grid_asks_to_be_forgotten_when_the_one_silent_longest_is_due() -> None:
+    run = Drive(grid(by="k", forget="10s"), SCHEMA)
+    for rows, due in (
+        ([(0, "a", 1, 1, 1, 5.0), (2, "b", 1, 1, 1, 5.0)], 10),
+        ([(3, "a", 1, 1, 1, 5.0)], 12),
+        ([(4, "b", 1, 1, 1, 5.0), (5, "c", 1, 1, 1, 5.0)], 13),
+        ([(20, "a", 1, 1, 1, 5.0), (20, "b", 1, 1, 1, 5.0)], 15),
+        ([(21, "c", 1, 1, 1, 5.0)], 30),
+    ):
+        run.step(points(*rows))
+
+        asked = run.task.wake().event_time
+        assert asked == due * SECOND + 1
+        again = run.operator.open(run.tables, SCHEMA)
+        assert again.wake().event_time == asked
+
+
 def test_a_control_row_shows_or_resets_the_grid_of_its_key() -> None:
     control = pl.Schema({"k": pl.String(), "action": pl.String()})
 

@@ -177,6 +177,7 @@ class VoxelTask(Task):
                 old = those.keys.hstack(known.get_columns()).filter(_FOUND)
                 gone = self._drop(old, old[_NEWEST].to_numpy() + self._forget)
                 self._grids.delete(those.keys)
+                self._oldest = self._find_oldest()
                 known = self._grids.lookup(those.keys)
                 if gone is not None:
                     yield MAIN, gone
@@ -265,10 +266,16 @@ class VoxelTask(Task):
             free = np.setdiff1d(np.arange(used.size + fresh.size), used, assume_unique=True)
             numbers[fresh] = free[: fresh.size]
         reached = np.maximum.reduceat(times[runs.order], np.flatnonzero(runs.starts))
-        newest = np.maximum(known[_NEWEST].fill_null(BEGINNING).to_numpy(), reached)
+        before = known[_NEWEST].fill_null(END_OF_TIME).to_numpy()
+        newest = np.maximum(np.where(before == END_OF_TIME, BEGINNING, before), reached)
         noted = [pl.Series(_NUMBER, numbers), pl.Series(_NEWEST, newest)]
         self._grids.upsert(runs.keys.hstack(noted))
-        self._oldest = self._find_oldest()
+        # Looked up only when the grid that was silent longest is among these.
+        if numbers.size == self._grids.rows or before.min() > self._oldest:
+            rest = END_OF_TIME if numbers.size == self._grids.rows else self._oldest
+            self._oldest = min(rest, int(newest.min()))
+        else:
+            self._oldest = self._find_oldest()
         return numbers
 
     def _drop(self, grids: pl.DataFrame, times: Ints) -> pl.DataFrame | None:
