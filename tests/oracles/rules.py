@@ -418,5 +418,4 @@ CASES = [
         order="event",
         forget="8s",
     ),
-    case("crossings by arrival", conditions=list(LOW), hysteresis=[None, 0.5], forget="8s"),
 ]
