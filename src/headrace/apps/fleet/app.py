@@ -158,7 +158,7 @@ broken_rules = app.output(
 # Where to is a matter of the place the application runs in, not of its code.
 _webhook = os.environ.get("FLEET_WEBHOOK")
 _hooks = [hr.channel.webhook(_webhook, secret=SIGNED_WITH)] if _webhook else []
-alert_transitions = broken.alerts(
+broken.alerts(
     channels=[hr.channel.websocket("/ws/alerts", name="page"), *_hooks],
     keep=("latitude", "longitude"),
     name="alerts",

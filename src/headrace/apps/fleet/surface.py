@@ -14,7 +14,6 @@ from headrace import Data, NotFoundError, Published, Versioned
 from headrace.apps.fleet.app import (
     SEVERITIES,
     activity,
-    alert_transitions,
     app,
     positions,
     presence,
@@ -312,15 +311,7 @@ app.view.events(
     severity="severity",
     columns=["auv_id", "zone_name", "reason", "depth_m"],
 )
-app.view.events(
-    "alerts",
-    title="Alerts",
-    topic=alert_transitions,
-    time="timestamp",
-    text="{message}: {state}",
-    severity="severity",
-    columns=["key", "rule_name", "rule_version", "value_after", "threshold", "reason"],
-)
+app.view.alerts()
 app.view.counter("vehicles", title="Active vehicles", table=status, aggregate="size")
 app.view.counter(
     "violations_rate", title="Violations", topic=violations, aggregate="count", unit="since open"
