@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 from hypothesis import strategies as st
-from river import forest, linear_model, preprocessing
+from river import ensemble, linear_model, naive_bayes, preprocessing
 
 from headrace.core.time import EVENT_TIME, POSITION, TIME_DTYPE, micros
 from headrace.operators.learn import Learn
@@ -44,8 +44,8 @@ def linear(task: str) -> Any:
     return preprocessing.StandardScaler() | linear_model.LinearRegression(intercept_lr=0.1)
 
 
-def trees() -> Any:
-    return forest.ARFClassifier(n_models=2, grace_period=2, seed=7)
+def bagged() -> Any:
+    return ensemble.BaggingClassifier(naive_bayes.GaussianNB(), n_models=2, seed=7)
 
 
 def usable(value: Any) -> bool:
@@ -212,5 +212,5 @@ CASES = [
         every="6s",
         forget="12s",
     ),
-    case("forest", trees, features=("x", "n", "y"), label="word"),
+    case("drawn", bagged, features=("x", "n", "y"), label="word"),
 ]

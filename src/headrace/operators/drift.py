@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import ClassVar, Final
 
+import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
@@ -33,7 +34,7 @@ from headrace.core.time import (
 from headrace.operators.assigners import Tumbling, tumbling
 from headrace.operators.columns import ColumnNames
 from headrace.operators.histograms import BUCKET, GROUP, MISSING, NOW, THEN, buckets, distances
-from headrace.operators.key_runs import ALL, key_runs
+from headrace.operators.key_runs import ALL, Bools, Ints, KeyRuns, changes, key_runs, running_max
 from headrace.operators.project import check_present
 
 FEATURE: Final = "feature"
@@ -47,7 +48,7 @@ _END: Final = "__end"
 _PLACE: Final = "__feature"
 _LATEST: Final = "__latest"
 _LISTS: Final = ("__buckets", "__counts")
-_KEY: Final = "__key"
+_WINDOW: Final = "__window"
 _MEASURES: Final = ("psi", "ks", "outside")
 
 
@@ -212,9 +213,7 @@ class _DriftTask(Task):
             due = rows.filter(pl.col(_END) <= watermark)
             self._counts.expire(_END, watermark + 1)
             self._first_end = self._earliest()
-            ends = due[_END].unique().sort().to_list()
-            told = [self._compare(end, due.filter(pl.col(_END) == end)) for end in ends]
-            answer = pl.concat(told)
+            answer = self._compare(due.sort(_END, maintain_order=True))
             yield MAIN, answer.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(POSITION))
         if self._held is not None and self._drift.by and watermark != END_OF_TIME:
             # So long after, no window can begin within `forget` of the last one.
@@ -248,13 +247,13 @@ class _DriftTask(Task):
         known = self._counts.lookup(counted)[NOW].fill_null(0)
         self._counts.upsert(counted.with_columns(pl.col(NOW) + known))
 
-    def _compare(self, end: int, window: pl.DataFrame) -> pl.DataFrame:
-        """Return the answers of the window that ends at `end`, by key and feature."""
-        runs = key_runs(window.drop(_END), self._keys)
-        numbered = window[runs.order].with_columns(pl.Series(_KEY, runs.key_of))
-        held = self._references(runs.keys, end, numbered)
+    def _compare(self, due: pl.DataFrame) -> pl.DataFrame:
+        """Return the answers of windows that have ended, by window, key and feature."""
+        runs = key_runs(due, [_END, *self._keys])
+        numbered = due[runs.order].with_columns(pl.Series(_WINDOW, runs.key_of))
+        held = self._references(runs.keys, numbered)
         features = len(self._drift.features)
-        group = (pl.col(_KEY) * features + pl.col(_PLACE)).alias(GROUP)
+        group = (pl.col(_WINDOW) * features + pl.col(_PLACE)).alias(GROUP)
         now = numbered.select(group, BUCKET, NOW)
         then = held.explode(_LISTS).select(
             group, pl.col(_LISTS[0]).alias(BUCKET), pl.col(_LISTS[1]).alias(THEN)
@@ -269,19 +268,20 @@ class _DriftTask(Task):
             .join(apart, on=GROUP, how="left", maintain_order="left")
             .join(held.select(group, "is_reference"), on=GROUP, how="left", maintain_order="left")
             .with_columns(
-                (pl.col(GROUP) // features).alias(_KEY), (pl.col(GROUP) % features).alias(_PLACE)
+                (pl.col(GROUP) // features).alias(_WINDOW), (pl.col(GROUP) % features).alias(_PLACE)
             )
         )
         compared = pl.col("is_reference").not_()
+        ends = runs.keys[_END][answers[_WINDOW]]
         named = answers.with_columns(
             *(pl.when(compared).then(pl.col(name)).alias(name) for name in _MEASURES),
-            *runs.keys[answers[_KEY]].iter_columns(),
-            pl.lit(end - self._every).cast(TIME_DTYPE).alias("window_start"),
-            pl.lit(end).cast(TIME_DTYPE).alias("window_end"),
-            pl.lit(end - 1, pl.Int64).alias(EVENT_TIME),
+            *runs.keys[answers[_WINDOW]].iter_columns(),
+            (ends - self._every).cast(TIME_DTYPE).alias("window_start"),
+            ends.cast(TIME_DTYPE).alias("window_end"),
+            (ends - 1).alias(EVENT_TIME),
             pl.Series(FEATURE, [self._drift.features[place] for place in answers[_PLACE]]),
         )
-        ordered = named.sort(*self._keys, _PLACE, maintain_order=True, nulls_last=False)
+        ordered = named.sort(_END, *self._keys, _PLACE, maintain_order=True)
         return ordered.select(*self._output, EVENT_TIME)
 
     def _apart(self, now: pl.DataFrame, then: pl.DataFrame) -> pl.DataFrame:
@@ -297,27 +297,66 @@ class _DriftTask(Task):
             parts.append(found.with_columns(ks))
         return pl.concat(parts)
 
-    def _references(self, keys: pl.DataFrame, end: int, window: pl.DataFrame) -> pl.DataFrame:
-        """Return the reference of each key and feature, as lists, and whether it is this window."""
+    def _references(self, windows: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFrame:
+        """Return the reference of each window and feature, as lists, and whether it is the window
+        itself.
+
+        Args:
+            windows: `_END` and key of windows that have ended, by `_END`.
+            counts: Their counts, with `_WINDOW`, the number of the window.
+        """
         places = pl.DataFrame({_PLACE: range(len(self._drift.features))}, schema={_PLACE: pl.Int64})
-        numbers = pl.DataFrame({_KEY: range(keys.height)}, schema={_KEY: pl.Int64})
-        wanted = numbers.join(places, how="cross", maintain_order="left_right")
+        wanted = _crossed(windows.height, _WINDOW, places)
         if self._held is None:
             given = wanted.join(self._given, on=_PLACE, how="left", maintain_order="left")
             return given.with_columns(pl.lit(value=False).alias("is_reference"))
-        asked = keys[wanted[_KEY]].hstack([wanted[_PLACE]])
+        runs = key_runs(windows, self._keys)
+        asked = _crossed(runs.keys.height, _WINDOW, places)
+        asked = runs.keys[asked[_WINDOW]].hstack([asked[_PLACE]])
         known = self._held.lookup(asked)
-        apart = end - self._every - known[_LATEST]
-        fresh = (apart > self._forget).fill_null(value=True)
-        if not self._drift.by:
-            fresh = ~known["__found"]
-        own = window.group_by(_KEY, _PLACE, maintain_order=True).agg(
-            pl.col(BUCKET).alias(_LISTS[0]), pl.col(NOW).alias(_LISTS[1])
+        fresh, source = self._sources(windows, runs, known[:: places.height])
+        own = wanted.join(
+            counts.group_by(_WINDOW, _PLACE, maintain_order=True).agg(
+                pl.col(BUCKET).alias(_LISTS[0]), pl.col(NOW).alias(_LISTS[1])
+            ),
+            on=[_WINDOW, _PLACE],
+            how="left",
+            maintain_order="left",
         )
-        own = wanted.join(own, on=[_KEY, _PLACE], how="left", maintain_order="left")
-        lists = [
-            pl.select(pl.when(fresh).then(own[name]).otherwise(known[name])).to_series().alias(name)
-            for name in _LISTS
-        ]
-        self._held.upsert(asked.hstack(lists).with_columns(pl.lit(end).alias(_LATEST)))
-        return wanted.hstack([*lists, fresh.alias("is_reference")])
+        # First the lists of these windows, then those that keys had before them.
+        every = pl.concat([own.select(_LISTS), known.select(_LISTS)])
+        rows = (source[:, None] * places.height + np.arange(places.height)).ravel()
+        lists = every[rows]
+        newest = runs.order[np.append(changes(runs.key_of)[1:], True)]
+        last = (newest[:, None] * places.height + np.arange(places.height)).ravel()
+        ends = windows[_END][last // places.height].alias(_LATEST)
+        self._held.upsert(asked.hstack([*lists[last].iter_columns(), ends]))
+        mine = pl.Series("is_reference", np.repeat(fresh, places.height))
+        return wanted.hstack([*lists.iter_columns(), mine])
+
+    def _sources(
+        self, windows: pl.DataFrame, runs: KeyRuns, known: pl.DataFrame
+    ) -> tuple[Bools, Ints]:
+        """Return which windows are a reference, and of each window the number of that which is
+        its own; numbers from that of the windows on are of what keys had before.
+        """
+        ends = windows[_END].to_numpy()[runs.order]
+        first = changes(runs.key_of)
+        had = known["__found"].to_numpy()[runs.key_of]
+        before = known[_LATEST].fill_null(0).to_numpy()[runs.key_of]
+        before[~first] = ends[:-1][~first[1:]]
+        apart = (ends - self._every - before > self._forget) & bool(self._drift.by)
+        anew = np.where(first & ~had, True, apart)
+        place = np.where(anew, np.arange(ends.size), -1)
+        newest = running_max(place, runs.key_of)
+        chosen = np.where(newest >= 0, runs.order[newest], ends.size + runs.key_of)
+        fresh = np.empty_like(anew)
+        source = np.empty_like(chosen)
+        fresh[runs.order], source[runs.order] = anew, chosen
+        return fresh, source
+
+
+def _crossed(height: int, name: str, places: pl.DataFrame) -> pl.DataFrame:
+    """Return each number below `height` with each place, in order."""
+    numbers = pl.DataFrame({name: range(height)}, schema={name: pl.Int64})
+    return numbers.join(places, how="cross", maintain_order="left_right")
