@@ -156,7 +156,7 @@ class WindowJoinTask(Task):
 
     def _answers(self, low: int, high: int) -> Iterator[pl.DataFrame]:
         """Give what leaves of the windows with low < end <= high, a portion at a time."""
-        left, right = (self._held(port, low, high) for port in (0, 1))
+        left, right = self._sides_of(low, high)
         met = np.zeros(right.height, dtype=np.bool_)
         bounds = self._portions(left, right)
         for first, last in bounds:
@@ -182,14 +182,7 @@ class WindowJoinTask(Task):
         found = np.zeros(left.height, dtype=np.bool_)
         first = int(left[_LEFT][0]) if left.height else 0
         if self._left_only and self._where is None:
-            matched = left.select(END, _LEFT, *self._by[0]).join(
-                right.select(END, *self._by[1]),
-                left_on=[END, *self._by[0]],
-                right_on=[END, *self._by[1]],
-                how="semi",
-                maintain_order="left",
-            )
-            found[matched[_LEFT].to_numpy() - first] = True
+            found[self._with_key_of(0, left, right)[_LEFT].to_numpy() - first] = True
             return None, found
         slots = left.select(END, _LEFT, *self._by[0]).join(
             right.select(END, _RIGHT, *self._by[1]),
@@ -224,16 +217,40 @@ class WindowJoinTask(Task):
         # Rows without a match are counted too, so that the last portion ends with the last row.
         return list(portions(found.fill_null(0).cast(pl.Int64).to_numpy() + 1)) or whole
 
+    def _sides_of(self, low: int, high: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return each side's rows for each window with low < end <= high, by (end, event time),
+        without those that cannot be in the result.
+        """
+        left, right = self._held(0, low, high), self._held(1, low, high)
+        if not self._alone[0]:
+            left = self._with_key_of(0, left, right)
+        if not self._alone[1]:
+            right = self._with_key_of(1, right, left)
+        return self._ordered(left, _LEFT), self._ordered(right, _RIGHT)
+
     def _held(self, port: int, low: int, high: int) -> pl.DataFrame:
-        """Return one side's rows for each window with low < end <= high, by (end, event time)."""
         table: RowsTable = self._sides[port]
         rows = below(table, EVENT_TIME, high)
         if rows is None:
             rows = table.frame().clear()
         sliced = rows.with_columns(self._assigner.slices(rows[EVENT_TIME]).alias(SLICE))
-        held = in_windows(self._assigner, sliced, low, high).drop(SLICE)
-        return held.sort(END, EVENT_TIME, POSITION, maintain_order=True).with_columns(
-            pl.int_range(pl.len(), dtype=pl.Int64).alias((_LEFT, _RIGHT)[port])
+        return in_windows(self._assigner, sliced, low, high).drop(SLICE)
+
+    def _with_key_of(self, port: int, rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+        """Return the rows of one side whose key the other side has in the same window."""
+        ours, theirs = self._by[port], self._by[1 - port]
+        return rows.join(
+            others.select(END, *theirs),
+            left_on=[END, *ours],
+            right_on=[END, *theirs],
+            how="semi",
+            maintain_order="left",
+        )
+
+    @staticmethod
+    def _ordered(rows: pl.DataFrame, number: str) -> pl.DataFrame:
+        return rows.sort(END, EVENT_TIME, POSITION, maintain_order=True).with_columns(
+            pl.int_range(pl.len(), dtype=pl.Int64).alias(number)
         )
 
     def _beside(self, left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
