@@ -151,7 +151,9 @@ def _acting(router: APIRouter, core: Core, action: str) -> None:
 
         outcome = await change(core, request, found, prepare, idempotency_key, body)
         headers = {"idempotency-replayed": "true"} if outcome.replayed else {}
-        return Response(outcome.body, 202, headers, JSON)
+        # Written, but the engine has yet to act on it; a key used for something else is refused.
+        status = 202 if outcome.status < 300 else outcome.status  # noqa: PLR2004 - success
+        return Response(outcome.body, status, headers, JSON)
 
 
 def _alert(core: Core, alert_id: str) -> pl.DataFrame:
