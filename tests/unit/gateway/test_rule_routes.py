@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import polars as pl
 import pytest
 
 import headrace as hr
+from headrace.core.log import Log
 from headrace.stream.app import App
 from headrace.stream.rule_routes import steps_until
 from tests.unit.gateway.conftest import Serve
@@ -127,3 +129,27 @@ def test_a_trial_takes_outputs_that_are_read_back_as_they_are_stored(app: App) -
 
     assert [topic.name for topic in part.topics] == ["wet"]
     assert [one.id for one in part.nodes] == [node]
+
+
+async def test_a_rule_from_a_topic_is_checked_against_the_rows_too(serve: Serve, log: Log) -> None:
+    app = App("dives")
+    utc = pl.Datetime("us", "UTC")
+    dives = app.topic("dives", {"auv": pl.String, "time": utc, "depth_m": pl.Float64}, time="time")
+    words = {"rule_id": pl.String, "time": utc, "condition": pl.String, "severity": pl.String}
+    wished = app.topic("compliance_rules", words, time="time", max_ahead="36500d")
+    rules = app.control_table("rules", hr.Rule, key="rule_id", feed=wished)
+    app.output("violations", dives.rules(rules, by="auv"))
+    at = {"time": "2026-01-01T00:00:00Z"}
+    bad = {"rule_id": "bad", "condition": "depth_m > 1 OR speed > 2", **at}
+    good = {"rule_id": "good", "condition": "depth_m > 1", "severity": "high", **at}
+
+    reader = log.reader()
+    async with serve(app) as http, asyncio.timeout(10):
+        await http.post("/topics/compliance_rules", json=[bad, good])
+        while not (found := (await http.get("/rules")).json())["total"]:
+            await asyncio.to_thread(reader.wait, 1)
+        dead = (await http.get("/topics/rules.dead")).json()["rows"]
+    reader.close()
+
+    assert [(rule["rule_id"], rule["severity"]) for rule in found["rules"]] == [("good", "high")]
+    assert ["no column 'speed' at character 16" in letter["reason"] for letter in dead] == [True]
