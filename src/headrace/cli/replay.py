@@ -138,8 +138,11 @@ def pace(rows: pl.DataFrame, time_column: str, speed: float | None) -> pl.Series
 def _run_over(request: ReplayRequest, application: str) -> None:
     app = load_app(application)
     plan = app.plan()
-    topic = request.topic or plan.topics[0].name
-    if request.topic is None and len(plan.topics) > 1:
+    # A recording is of what happens; what feeds control tables is what people decide.
+    feeds = {table.feed.topic for table in plan.control_tables if table.feed is not None}
+    usual = [each.name for each in plan.topics if each.name not in feeds] or sorted(feeds)
+    topic = request.topic or usual[0]
+    if request.topic is None and len(usual) > 1:
         names = ", ".join(each.name for each in plan.topics)
         raise ConfigError(f"{application} has several topics", hint=f"--topic, one of {names}")
     mapped(read_rows(request.file), request.mapping, schema_json(plan.topic(topic).schema.columns))
