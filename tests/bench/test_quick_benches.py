@@ -18,6 +18,7 @@ pytestmark = [
     "name",
     [
         "geofence",
+        "detect",
         "voxel",
         "join",
         "pattern",
