@@ -48,7 +48,8 @@ class Checked(Stream):
         counted = self._port(OUTCOMES).window(tumbling(self.every), by=CHECK)
         return counted.agg(rows=count(), failed=failed)
 
+    # Of a gate, not of rules: violations become alerts before they pass one.
     @property
-    def alerts(self) -> Stream:
+    def alerts(self) -> Stream:  # type: ignore[override] # see above
         """The results in which rows failed, for `action="alert"`; otherwise empty."""
         return self.results.filter(pl.lit(self.action == "alert"), pl.col("failed") > 0)
