@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import time
 from statistics import median
 from typing import Final
 
@@ -12,14 +11,11 @@ import polars as pl
 
 import headrace as hr
 from headrace.bench.contenders import Say
-from headrace.bench.geofence import BATCH_ROWS
 from headrace.bench.result import Result, quantiles
+from headrace.bench.stepped import STEP_ROWS, stepped
 from headrace.core.errors import BugError
-from headrace.core.log import PARTITIONS_PER_SLOT, Append, Commit, Reader, TopicPartition, TopicSpec
 from headrace.core.time import TIME_DTYPE
-from headrace.log import MemoryLog
 from headrace.operators.detectors.detector import Detector, Floats
-from headrace.runners.embedded.engine import ENGINE_SLOT, Engine
 
 KEYS: Final = 1_000
 ROWS: Final = 1_000_000
@@ -78,7 +74,7 @@ def alone(detector: Detector, frame: pl.DataFrame) -> Floats:
 
 
 def run(say: Say, *, quick: bool = False) -> Result:
-    """Step the engine over rows that are in the log; compare ten keys with themselves alone.
+    """Step the engine over rows; compare ten keys with themselves alone.
 
     Raises:
         BugError: A row is missing, or a score differs.
@@ -87,68 +83,36 @@ def run(say: Say, *, quick: bool = False) -> Result:
     detector = hr.detector.ensemble()
     frame = measurements(rows)
     app = application(detector)
-    seconds, cpu, steps_ns, found = [], [], [], []
+    batches = [{"rows": batch} for batch in frame.iter_slices(STEP_ROWS)]
+    made = []
     for number in range(rounds):
-        log = MemoryLog()
-        _fill(log, app, frame)
-        engine = Engine(app.plan(), log)
-        engine.start()
-        began, cpu_began = time.perf_counter(), time.process_time()
-        while True:
-            step_began = time.perf_counter_ns()
-            if not engine.step_once():
-                break
-            steps_ns.append(time.perf_counter_ns() - step_began)
-        engine.finish()
-        seconds.append(time.perf_counter() - began)
-        cpu.append(time.process_time() - cpu_began)
-        found.append(_scores(log.reader()))
-        engine.close()
-        say(f"round {number + 1}: {rows / seconds[-1]:,.0f} rows/s")
+        made.append(stepped(app, batches, "scores"))
+        say(f"round {number + 1}: {rows / made[-1].seconds:,.0f} rows/s")
     peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     names = [f"s{number}" for number in range(0, KEYS, KEYS // CHECKED_KEYS)]
     expected = {name: alone(detector, frame.filter(sensor=name)) for name in names}
-    for scores in found:
+    for one in made:
+        scores = one.output
         if scores.height != rows:
             raise BugError(f"{scores.height} of {rows} rows were scored")
         for name, right in expected.items():
             got = scores.filter(sensor=name)["anomaly_score"].to_numpy()
             if got.size != right.size or np.abs(got - right).max() > TOLERANCE:
                 raise BugError(f"the scores of {name} differ from those of the key alone")
-    spread = quantiles(steps_ns)
-    flagged = found[0]["is_anomaly"].sum()
+    spread = quantiles([step for one in made for step in one.steps_ns])
+    flagged = made[0].output["is_anomaly"].sum()
     return Result(
         bench="detect",
-        rows_per_s=rows / median(seconds),
+        rows_per_s=rows / median(one.seconds for one in made),
         p50_ms=spread.p50,
         p95_ms=spread.p95,
         p99_ms=spread.p99,
         peak_rss_mb=peak_rss_mb,
-        cpu_s_per_million_rows=median(cpu) / rows * 1e6,
+        cpu_s_per_million_rows=median(one.cpu_s for one in made) / rows * 1e6,
         checked=True,
         detail=(
             f"default ensemble, {rows:,} rows of {KEYS:,} keys, {flagged:,} anomalies; every row "
             f"scored once, the scores of {CHECKED_KEYS} keys equal to those of the key alone; ms "
-            f"are per step of {BATCH_ROWS:,} rows; median of {rounds}"
+            f"are per step of {STEP_ROWS:,} rows; median of {rounds}"
         ),
     )
-
-
-def _fill(log: MemoryLog, app: hr.App, frame: pl.DataFrame) -> None:
-    topic = app.plan().topics[0]
-    writer = log.writer("gateway-0")
-    writer.create(TopicSpec(topic.name, topic.schema.columns))
-    for batch in frame.iter_slices(BATCH_ROWS):
-        append = Append(topic.name, 0, batch, batch.height, arrival_us=time.time_ns() // 1_000)
-        writer.commit([Commit(appends=[append])])
-
-
-def _scores(reader: Reader) -> pl.DataFrame:
-    at = TopicPartition("scores", ENGINE_SLOT * PARTITIONS_PER_SLOT)
-    end = reader.partitions(["scores"])[at].end
-    batches, offset = [], 0
-    while offset < end:
-        for batch in reader.read(at, offset, end - offset, 1 << 40):
-            batches.append(batch.frame)
-            offset = batch.end
-    return pl.concat(batches).select("sensor", "anomaly_score", "is_anomaly")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import time
 from statistics import median
 from typing import Any
 
@@ -15,18 +14,15 @@ import shapely
 import headrace as hr
 from headrace.bench.contenders import Say
 from headrace.bench.result import Result, quantiles
+from headrace.bench.stepped import STEP_ROWS, stepped
 from headrace.core.errors import BugError
-from headrace.core.log import PARTITIONS_PER_SLOT, Append, Commit, Reader, TopicPartition, TopicSpec
 from headrace.core.time import TIME_DTYPE
-from headrace.log import MemoryLog
-from headrace.runners.embedded.engine import ENGINE_SLOT, Engine
 
 ZONES = 1_000
 VEHICLES = 10_000
 POSITIONS = 2_000_000
 QUICK_POSITIONS = 300_000
 ROUNDS = 3
-BATCH_ROWS = 65_536
 TARGET_ROWS_PER_S = 1_000_000
 STEP_DEG = 0.02
 EXTENT_DEG = 20.0
@@ -123,7 +119,7 @@ def answer(frame: pl.DataFrame, collection: dict[str, Any]) -> pl.DataFrame:
 
 
 def run(say: Say, *, quick: bool = False) -> Result:
-    """Step the engine over positions that are in the log; compare every event with `answer`.
+    """Step the engine over positions; compare every event with `answer`.
 
     Raises:
         BugError: An event is missing or too many.
@@ -132,31 +128,19 @@ def run(say: Say, *, quick: bool = False) -> Result:
     collection = zones()
     frame = positions(rows)
     app = application(collection)
-    seconds, cpu, steps_ns, found = [], [], [], []
+    batches = [{"positions": batch} for batch in frame.iter_slices(STEP_ROWS)]
+    made = []
     for number in range(rounds):
-        log = MemoryLog()
-        _fill(log, app, frame)
-        engine = Engine(app.plan(), log)
-        engine.start()
-        began, cpu_began = time.perf_counter(), time.process_time()
-        while True:
-            step_began = time.perf_counter_ns()
-            if not engine.step_once():
-                break
-            steps_ns.append(time.perf_counter_ns() - step_began)
-        engine.finish()
-        seconds.append(time.perf_counter() - began)
-        cpu.append(time.process_time() - cpu_began)
-        found.append(_events(log.reader()))
-        engine.close()
-        say(f"round {number + 1}: {rows / seconds[-1]:,.0f} positions/s")
+        made.append(stepped(app, batches, "events"))
+        say(f"round {number + 1}: {rows / made[-1].seconds:,.0f} positions/s")
     peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     expected = answer(frame, collection)
-    for got in found:
+    for one in made:
+        got = one.output.select(EVENT_COLUMNS).sort(EVENT_COLUMNS)
         if not got.equals(expected):
             raise BugError(f"geofence gave {got.height} events, shapely {expected.height}")
-    speed = rows / median(seconds)
-    spread = quantiles(steps_ns)
+    speed = rows / median(one.seconds for one in made)
+    spread = quantiles([step for one in made for step in one.steps_ns])
     return Result(
         bench="geofence",
         rows_per_s=speed,
@@ -164,33 +148,13 @@ def run(say: Say, *, quick: bool = False) -> Result:
         p95_ms=spread.p95,
         p99_ms=spread.p99,
         peak_rss_mb=peak_rss_mb,
-        cpu_s_per_million_rows=median(cpu) / rows * 1e6,
+        cpu_s_per_million_rows=median(one.cpu_s for one in made) / rows * 1e6,
         checked=True,
         target=f"≥ {TARGET_ROWS_PER_S:,} positions/s",
         met=speed >= TARGET_ROWS_PER_S,
         detail=(
             f"{rows:,} positions of {VEHICLES:,} vehicles against {ZONES:,} polygons, "
             f"{expected.height:,} enters and exits equal to shapely's; ms are per step of "
-            f"{BATCH_ROWS:,} rows; median of {rounds}"
+            f"{STEP_ROWS:,} rows; median of {rounds}"
         ),
     )
-
-
-def _fill(log: MemoryLog, app: hr.App, frame: pl.DataFrame) -> None:
-    topic = app.plan().topics[0]
-    writer = log.writer("gateway-0")
-    writer.create(TopicSpec(topic.name, topic.schema.columns))
-    for batch in frame.iter_slices(BATCH_ROWS):
-        append = Append(topic.name, 0, batch, batch.height, arrival_us=time.time_ns() // 1_000)
-        writer.commit([Commit(appends=[append])])
-
-
-def _events(reader: Reader) -> pl.DataFrame:
-    at = TopicPartition("events", ENGINE_SLOT * PARTITIONS_PER_SLOT)
-    end = reader.partitions(["events"])[at].end
-    batches, offset = [], 0
-    while offset < end:
-        for batch in reader.read(at, offset, end - offset, 1 << 40):
-            batches.append(batch.frame)
-            offset = batch.end
-    return pl.concat(batches).select(EVENT_COLUMNS).sort(EVENT_COLUMNS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import time
 from statistics import median
 
 import numpy as np
@@ -12,16 +11,13 @@ import polars as pl
 import headrace as hr
 from headrace.bench.contenders import Say
 from headrace.bench.result import Result, quantiles
+from headrace.bench.stepped import STEP_ROWS, stepped
 from headrace.core.errors import BugError
-from headrace.core.log import PARTITIONS_PER_SLOT, Append, Commit, Reader, TopicPartition, TopicSpec
 from headrace.core.time import TIME_DTYPE
-from headrace.log import MemoryLog
-from headrace.runners.embedded.engine import ENGINE_SLOT, Engine
 
 POINTS = 10_000_000
 QUICK_POINTS = 1_000_000
 ROUNDS = 3
-BATCH_ROWS = 65_536
 TARGET_ROWS_PER_S = 5_000_000
 BOX_MM = (0.0, 0.0, 0.0, 100.0, 100.0, 20.0)
 EDGE_MM = 0.5
@@ -94,7 +90,7 @@ def answer(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def run(say: Say, *, quick: bool = False) -> Result:
-    """Step the engine over points that are in the log; compare every voxel with `answer`.
+    """Step the engine over points; compare every voxel with `answer`.
 
     Raises:
         BugError: A voxel is missing, or differs.
@@ -102,31 +98,15 @@ def run(say: Say, *, quick: bool = False) -> Result:
     rows, rounds = (QUICK_POINTS, 1) if quick else (POINTS, ROUNDS)
     frame = points(rows)
     app = application()
-    log = MemoryLog()
-    _fill(log, app, frame)
-    seconds, cpu, steps_ns = [], [], []
     expected = answer(frame)
-    del frame
+    batches = [{"points": batch} for batch in frame.iter_slices(STEP_ROWS)]
+    made = []
     for number in range(rounds):
-        if number:
-            log = MemoryLog()
-            _fill(log, app, points(rows))
-        engine = Engine(app.plan(), log)
-        engine.start()
-        began, cpu_began = time.perf_counter(), time.process_time()
-        while True:
-            step_began = time.perf_counter_ns()
-            if not engine.step_once():
-                break
-            steps_ns.append(time.perf_counter_ns() - step_began)
-        engine.finish()
-        seconds.append(time.perf_counter() - began)
-        cpu.append(time.process_time() - cpu_began)
-        _compare(_voxels(log.reader()), expected)
-        engine.close()
-        say(f"round {number + 1}: {rows / seconds[-1]:,.0f} points/s")
-    speed = rows / median(seconds)
-    spread = quantiles(steps_ns)
+        made.append(stepped(app, batches, "voxels"))
+        _compare(_last(made[-1].output), expected)
+        say(f"round {number + 1}: {rows / made[-1].seconds:,.0f} points/s")
+    speed = rows / median(one.seconds for one in made)
+    spread = quantiles([step for one in made for step in one.steps_ns])
     return Result(
         bench="voxel",
         rows_per_s=speed,
@@ -134,36 +114,21 @@ def run(say: Say, *, quick: bool = False) -> Result:
         p95_ms=spread.p95,
         p99_ms=spread.p99,
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        cpu_s_per_million_rows=median(cpu) / rows * 1e6,
+        cpu_s_per_million_rows=median(one.cpu_s for one in made) / rows * 1e6,
         checked=True,
         target=f"≥ {TARGET_ROWS_PER_S:,} points/s",
         met=speed >= TARGET_ROWS_PER_S,
         detail=(
             f"{rows:,} points along scan lines, {expected.height:,} voxels equal to NumPy's; ms "
-            f"are per step of {BATCH_ROWS:,} points; median of {rounds}"
+            f"are per step of {STEP_ROWS:,} points; median of {rounds}"
         ),
     )
 
 
-def _fill(log: MemoryLog, app: hr.App, frame: pl.DataFrame) -> None:
-    topic = app.plan().topics[0]
-    writer = log.writer("gateway-0")
-    writer.create(TopicSpec(topic.name, topic.schema.columns))
-    for batch in frame.iter_slices(BATCH_ROWS):
-        append = Append(topic.name, 0, batch, batch.height, arrival_us=time.time_ns() // 1_000)
-        writer.commit([Commit(appends=[append])])
-
-
-def _voxels(reader: Reader) -> pl.DataFrame:
-    at = TopicPartition("voxels", ENGINE_SLOT * PARTITIONS_PER_SLOT)
-    end = reader.partitions(["voxels"])[at].end
-    batches, offset = [], 0
-    while offset < end:
-        for batch in reader.read(at, offset, end - offset, 1 << 40):
-            batches.append(batch.frame)
-            offset = batch.end
-    changes = pl.concat(batches).unique(INDICES, keep="last", maintain_order=True)
-    return changes.select(*INDICES, "count", *STATISTICS).sort(INDICES)
+def _last(changes: pl.DataFrame) -> pl.DataFrame:
+    """Return what each voxel was last said to be."""
+    newest = changes.unique(INDICES, keep="last", maintain_order=True)
+    return newest.select(*INDICES, "count", *STATISTICS).sort(INDICES)
 
 
 def _compare(found: pl.DataFrame, expected: pl.DataFrame) -> None:
