@@ -237,6 +237,18 @@ def test_a_window_covers_the_last_rows_of_its_key_only() -> None:
     assert found == [("a", 30, 150.0), ("a", 59, pytest.approx(301 / 3)), ("a", 60, 301 / 3)]
 
 
+def test_texts_are_told_apart_whatever_their_letters() -> None:
+    run = judging(
+        {"rule_id": "greek", "condition": "v LIKE 'δ%'"},
+        {"rule_id": "digit", "condition": "v LIKE '3%'"},
+        {"rule_id": "window", "condition": "x - avg(x) over 5m > 1 AND count(v) over 50m > 1"},
+    )
+
+    run.step(rows(("δ1", 1, 1.0), ("31", 1, 1.0), ("δ1", 2, 9.0)))
+
+    assert broken(run) == [(1, "greek", 1), (1, "digit", 1), (2, "greek", 1), (2, "window", 1)]
+
+
 def test_scope_restricts_a_rule_to_some_values() -> None:
     run = judging({"rule_id": "deep", "scope": {"v": ["a", "b"], "n": 1}})
 

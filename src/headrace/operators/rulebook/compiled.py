@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import polars as pl
 
-from headrace.operators.rulebook.language import (
-    come_back,
-    compile_list,
-    compile_scope,
-    compile_text,
-)
+from headrace.operators.rulebook.language import Columns, come_back, compile_text
 from headrace.operators.rulebook.message import Piece, template
 from headrace.operators.rulebook.rule import SEVERITIES
+from headrace.operators.rulebook.structured import compile_list, compile_scope
 from headrace.operators.rulebook.tree import TRUE, Condition, Single, Tree
 from headrace.plan.expressions import ConditionError
-
-Columns = tuple[tuple[str, Any], ...]
 
 MAX_DECODED: Final = 100_000
 
@@ -177,11 +171,6 @@ def _json(row: Mapping[str, Any], word: str) -> Any:
         return json.loads(row[word])
     except (ValueError, RecursionError) as error:
         raise ConditionError(f"{word} is no JSON") from error
-
-
-def without_version(rule: CompiledRule) -> CompiledRule:
-    """Return the rule as it would be under any version."""
-    return replace(rule, version=0)
 
 
 def columns_of(schema: pl.Schema) -> Columns:

@@ -1,10 +1,8 @@
-"""The language of rules: a SQL condition, or a structured list, read as a tree of atoms."""
+"""The language of rules: a SQL condition read as a tree of atoms."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
 from datetime import time
 from functools import lru_cache
 from typing import Any, Final, Literal
@@ -14,6 +12,7 @@ from sqlglot import exp
 
 from headrace.core.errors import ConfigError
 from headrace.core.time import EVENT_TIME, TIME_DTYPE, micros, to_micros
+from headrace.operators.rulebook.syntax import DIGITS, parse
 from headrace.operators.rulebook.tree import (
     TRUE,
     AtLeast,
@@ -32,24 +31,17 @@ from headrace.operators.rulebook.tree import (
     every,
     some,
 )
-from headrace.plan.expressions import MAX_NODES, ConditionError, ExpressionCompiler, parsed, place
+from headrace.plan.expressions import ConditionError, ExpressionCompiler, place
 
-MAX_DEPTH: Final = 32
+Columns = tuple[tuple[str, Any], ...]
+
 MIN_WINDOW_US: Final = 1_000_000
 MAX_WINDOW_US: Final = 86_400_000_000
 DAY_US: Final = 86_400_000_000
 TIME_OF_DAY: Final = "time_of_day"
 IN_ZONE: Final = "in_zone"
-TOLERANCE: Final = 0.001
 
 _LIMIT: Final = 1 << 63
-# SQL has no `over 5m`. Written with letters for digits it is a named window of the same length, so
-# that places in the text stay what they are.
-_OVER = re.compile(
-    r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|(\)\s*over\s+)(\d[\d.]*[a-z]+)\b", re.IGNORECASE
-)
-_LETTERS: Final = str.maketrans("0123456789.", "αβγδεζηθικλ")
-_DIGITS: Final = str.maketrans("αβγδεζηθικλ", "0123456789.")
 _FUNCTIONS: Final[dict[type[Any], Function]] = {
     exp.Avg: "avg",
     exp.Sum: "sum",
@@ -67,7 +59,7 @@ _METHODS: Final = {
     exp.EQ: "eq",
     exp.NEQ: "ne",
 }
-_WORDS: Final = {
+OPERATORS: Final = {
     "gt": exp.GT,
     "lt": exp.LT,
     "eq": exp.EQ,
@@ -82,13 +74,10 @@ _KINDS: Final = {
     "truth": "true or false",
 }
 _WINDOW_ARGS: Final = {"this", "alias", "over"}
-_ENTRY: Final = 'e.g. {"metric": "depth_m", "operator": "gt", "threshold": 200}, or any or all'
-MAX_ENTRIES: Final = 100
-OPERATORS: Final = tuple(_WORDS)
 
 
 @lru_cache(maxsize=65_536)
-def compile_text(text: str, columns: tuple[tuple[str, Any], ...], zones: str | None) -> Condition:
+def compile_text(text: str, columns: Columns, zones: str | None) -> Condition:
     """Compile a SQL condition.
 
     Args:
@@ -100,86 +89,20 @@ def compile_text(text: str, columns: tuple[tuple[str, Any], ...], zones: str | N
         ConditionError: It is no such condition; the message says where.
     """
     try:
-        reader = _Reader(_schema(columns), zones)
-        tree = reader.tree(_parsed(text))
+        reader = Reader.over(columns, zones)
+        tree = reader.tree(parse(text))
     except ConditionError as error:
-        message, hint = (each.translate(_DIGITS) for each in (error.message, error.hint))
+        message, hint = (each.translate(DIGITS) for each in (error.message, error.hint))
         raise ConditionError(message, hint=hint) from error
     return reader.condition(tree)
 
 
-def compile_scope(scope: Any, columns: tuple[tuple[str, Any], ...]) -> Condition:
-    """Compile the restriction of a rule: each column has one of its values.
-
-    Raises:
-        ConditionError: It is no mapping of columns to values.
-    """
-    reader = _Reader(_schema(columns), None)
-    if not isinstance(scope, Mapping):
-        raise ConditionError("scope is no mapping of columns to values")
-    parts = []
-    for column, given in scope.items():
-        values = given if isinstance(given, list) else [given]
-        if column not in dict(columns):
-            have = ", ".join(name for name, _ in columns)
-            raise ConditionError(f"scope.{column} is no column", hint=f"there are {have}")
-        if not 1 <= len(values) <= MAX_ENTRIES:
-            raise ConditionError(f"scope.{column} has not 1 to {MAX_ENTRIES} values")
-        parts.append(some(reader.entry(str(column), "eq", value, 0.0) for value in values))
-    return reader.condition(every(parts))
-
-
-def compile_list(items: Any, columns: tuple[tuple[str, Any], ...], zones: str | None) -> Condition:
-    """Compile a structured list: all of its conditions must hold.
-
-    Args:
-        items: `{metric, operator, threshold, tolerance}`, `{"any": [...]}`, `{"all": [...]}`.
-        columns: Names and dtypes it may name.
-        zones: As for `compile_text`.
-
-    Raises:
-        ConditionError: It is no such list; the message says which entry.
-    """
-    reader = _Reader(_schema(columns), zones)
-    return reader.condition(_entries(items, "conditions", reader))
-
-
 @lru_cache(maxsize=64)
-def _schema(columns: tuple[tuple[str, Any], ...]) -> pl.Schema:
+def _schema(columns: Columns) -> pl.Schema:
     return pl.Schema(columns)
 
 
-def _parsed(text: str) -> Any:
-    tree = parsed(
-        _OVER.sub(lambda m: m[0] if m[1] is None else m[1] + m[2].translate(_LETTERS), text)
-    )
-    if sum(1 for _ in tree.walk()) > MAX_NODES:
-        raise ConditionError(f"a condition has at most {MAX_NODES} parts")
-    depth, level = 0, [tree]
-    while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise ConditionError(
-                f"a condition nests at most {MAX_DEPTH} levels deep{place(level[0])}"
-            )
-        level = [child for node in level for child in _below(node)]
-    return tree
-
-
-def _below(node: Any) -> list[Any]:
-    """Return the parts of a node; a chain of ANDs, which SQL nests, is one level."""
-    below = []
-    waiting = list(node.iter_expressions())
-    while waiting:
-        child = waiting.pop()
-        if isinstance(node, exp.And | exp.Or) and type(child) is type(node):
-            waiting.extend(child.iter_expressions())
-        else:
-            below.append(child)
-    return below
-
-
-class _Reader(ExpressionCompiler):
+class Reader(ExpressionCompiler):
     """Reads one condition: connectives and comparisons as a tree, the rest as expressions."""
 
     def __init__(self, schema: pl.Schema, zones: str | None) -> None:
@@ -190,6 +113,11 @@ class _Reader(ExpressionCompiler):
         self._reads: dict[str, None] = {}
         # Constants that numbers, not times, were compared with in order.
         self._compared: list[float] = []
+
+    @classmethod
+    def over(cls, columns: Columns, zones: str | None) -> Reader:
+        """Return a reader of conditions over some columns."""
+        return cls(_schema(columns), zones)
 
     def condition(self, tree: Tree) -> Condition:
         """Return what was read."""
@@ -272,18 +200,18 @@ class _Reader(ExpressionCompiler):
         """
         if not isinstance(text, str):
             raise ConditionError(f"the metric is {text!r}, no name")
-        node = exp.column(text, quoted=True) if text in self._schema else _parsed(text)
+        node = exp.column(text, quoted=True) if text in self._schema else parse(text)
         if isinstance(threshold, bool):
-            return self._comparison(node, _WORDS[operator], node, exp.Boolean(this=threshold))
+            return self._comparison(node, OPERATORS[operator], node, exp.Boolean(this=threshold))
         if isinstance(threshold, str):
             constant = exp.Literal.string(threshold)
-            return self._comparison(node, _WORDS[operator], node, constant)
-        if not _is_number(threshold):
+            return self._comparison(node, OPERATORS[operator], node, constant)
+        if not is_number(threshold):
             raise ConditionError(f"the threshold is {threshold!r}, no number, text or truth")
         name, metric = self.number(node)
         self._metrics[name] = metric
         if operator not in ("eq", "ne"):
-            return self._order(name, metric, _WORDS[operator], threshold)
+            return self._order(name, metric, OPERATORS[operator], threshold)
         # Whole numbers are exact, beyond what a float holds too.
         near = 0 if metric.kind == "whole" and tolerance < 1 else tolerance
         low = AtLeast(name, _from(metric, threshold - near))
@@ -461,7 +389,7 @@ class _Reader(ExpressionCompiler):
             inside = _name(inner)
             self._metrics[value] = metric
         self._reads = before
-        name = f"{function}({inside}) over {node.alias.translate(_DIGITS)}"
+        name = f"{function}({inside}) over {node.alias.translate(DIGITS)}"
         if name in self._schema:
             raise self._mismatch(node, f"{name!r} is a column too")
         self._windows[name] = Window(name, function, value, length)
@@ -474,12 +402,12 @@ class _Reader(ExpressionCompiler):
             raise self._mismatch(inner, f"{inner.sql()!r} cannot be counted")
         if metric.kind in ("number", "whole"):
             return name, metric
-        return f"{name} IS NOT NULL", Metric(
+        return f"presence of {name}", Metric(
             pl.when(metric.expr.is_not_null()).then(pl.lit(1.0)), "number"
         )
 
     def _length(self, node: exp.Window) -> int:
-        text = str(node.alias).translate(_DIGITS)
+        text = str(node.alias).translate(DIGITS)
         try:
             length = micros(text)
         except ConfigError as error:
@@ -492,57 +420,8 @@ class _Reader(ExpressionCompiler):
         return ConditionError(f"{what}{place(node)}", hint=f"e.g. {hint}" if hint else "")
 
 
-def _entries(items: Any, where: str, reader: _Reader) -> Tree:
-    """Read a nested list without recursion of its own: it may be as deep as it likes."""
-    depth, count = _size(items)
-    if depth > MAX_DEPTH:
-        raise ConditionError(f"{where} nest at most {MAX_DEPTH} levels deep")
-    if count > MAX_ENTRIES:
-        raise ConditionError(f"{where}: a rule has at most {MAX_ENTRIES} conditions")
-    return every(_parts(items, where, reader))
-
-
-def _size(items: Any) -> tuple[int, int]:
-    """Return how deep a structure nests, as far as it matters, and how many entries it has."""
-    depth, count, level = 0, 0, [items]
-    while level and depth <= MAX_DEPTH and count <= MAX_ENTRIES:
-        lists = [one for one in level if isinstance(one, list)]
-        entries = [entry for one in lists for entry in one]
-        depth, count = depth + 1, count + len(entries)
-        level = [one for entry in entries if isinstance(entry, Mapping) for one in entry.values()]
-    return depth, count
-
-
-def _parts(items: Any, where: str, reader: _Reader) -> list[Tree]:
-    if not isinstance(items, list) or not items:
-        raise ConditionError(f"{where} is no list of conditions", hint=_ENTRY)
-    return [_entry(item, f"{where}[{number}]", reader) for number, item in enumerate(items)]
-
-
-def _entry(item: Any, where: str, reader: _Reader) -> Tree:
-    if not isinstance(item, Mapping):
-        raise ConditionError(f"{where} is no condition", hint=_ENTRY)
-    if len(item) == 1 and "any" in item:
-        return some(_parts(item["any"], f"{where}.any", reader))
-    if len(item) == 1 and "all" in item:
-        return every(_parts(item["all"], f"{where}.all", reader))
-    words = {"metric", "operator", "threshold"}
-    if not words <= set(item) <= words | {"tolerance"}:
-        raise ConditionError(f"{where} has {', '.join(map(str, item))}", hint=_ENTRY)
-    operator, tolerance = item["operator"], item.get("tolerance", TOLERANCE)
-    if operator not in OPERATORS:
-        have = ", ".join(OPERATORS)
-        raise ConditionError(f"{where}.operator is {operator!r}", hint=f"have {have}")
-    if not _is_number(tolerance) or tolerance < 0:
-        raise ConditionError(f"{where}.tolerance is {tolerance!r}, no number from 0 on")
-    try:
-        return reader.entry(item["metric"], operator, item["threshold"], tolerance)
-    except ConditionError as error:
-        message, hint = (each.translate(_DIGITS) for each in (error.message, error.hint))
-        raise ConditionError(f"{where}: {message}", hint=hint) from error
-
-
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number that is one: neither NaN nor infinite, no truth."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -563,7 +442,7 @@ def _name(node: Any) -> str:
     """Return what a value is called: a plain column by its name, the rest as SQL."""
     if isinstance(node, exp.Column) and node.name.isidentifier():
         return str(node.name)
-    return str(node.sql(dialect="duckdb")).translate(_DIGITS)
+    return str(node.sql(dialect="duckdb"))
 
 
 def _without_nan(expr: pl.Expr, dtype: Any) -> pl.Expr:
