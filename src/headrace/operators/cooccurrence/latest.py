@@ -126,4 +126,5 @@ def _id(kind: int) -> str:
 
 def within(found: Before, times: Ints, reach: int) -> Bools:
     """Return which kinds came at most `reach` microseconds before each event; n by k."""
-    return (found.time != BEGINNING) & (times[:, None] - found.time <= reach)
+    near: Bools = (found.time != BEGINNING) & (times[:, None] - found.time <= reach)
+    return near

@@ -54,7 +54,8 @@ class BlockIndex:
         some = numbers[changed]
         at = np.minimum(np.searchsorted(self._numbers, some), self._numbers.size - 1)
         slots = np.where(self._numbers[at] == some, self._slots[at], np.int32(-1))
-        return slots[np.cumsum(changed) - 1]
+        places: Places = slots[np.cumsum(changed) - 1]
+        return places
 
     def between(self, first: int, end: int) -> tuple[Ints, Places]:
         """Return the numbers from `first` to `end` that have a slot, ascending, and the slots."""
