@@ -104,6 +104,11 @@ class Alerting(Handle):
         app = self.graph.app
         if app is None:
             raise PlanError("the stream belongs to no application")
+        if app.declares(ALERTS):
+            raise ConfigError(
+                f"application {app.name!r} has alerts already, or something of that name",
+                hint="put violations together with union() before alerts()",
+            )
         judged = self._rules_node()
         grouped = column_names(group)
         operator = Alerts(

@@ -554,6 +554,11 @@ class App(Surface):
         )
         return table
 
+    def declares(self, name: str) -> bool:
+        """Say whether there is a topic, output, table or control table of this name."""
+        kinds = (self._topics, self._control_tables, self._outputs, self._tables)
+        return any(name in kind for kind in kinds)
+
     def plan(self) -> Plan:
         """Return everything declared so far as a plan; streams nobody uses are left out.
 
@@ -592,12 +597,11 @@ class App(Surface):
                 f"{name!r} cannot name a topic or table",
                 hint=f"use letters, digits, - _ and . ; {CHANGES} and {DEAD} endings are ours",
             )
-        for kind in (self._topics, self._control_tables, self._outputs, self._tables):
-            if name in kind:
-                raise ConfigError(
-                    f"{name!r} is declared twice",
-                    hint="topics, outputs, tables and control tables share one namespace",
-                )
+        if self.declares(name):
+            raise ConfigError(
+                f"{name!r} is declared twice",
+                hint="topics, outputs, tables and control tables share one namespace",
+            )
 
     def _own(self, stream: Stream) -> None:
         if stream.graph is not self.graph:

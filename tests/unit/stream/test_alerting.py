@@ -95,7 +95,7 @@ def test_what_is_not_there_is_refused() -> None:
     _, topic, rules = dives()
     violations = topic.rules(rules, by="auv")
     violations.alerts()
-    with pytest.raises(ConfigError, match="declared twice"):
+    with pytest.raises(ConfigError, match="has alerts already"):
         violations.alerts(batch="1m")
 
 
