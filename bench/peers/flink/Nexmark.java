@@ -49,8 +49,8 @@ import org.apache.flink.util.CloseableIterator;
  * The Nexmark queries in Flink SQL: `Nexmark FOLDER OUT QUERY...`.
  *
  * <p>Events lie as rows in Flink's own form on the heap before the clock starts. Each query runs
- * first into a CSV of its answers, which warms the JVM too, and then into a blackhole; the clock
- * runs from the first row that a source takes to the end of the job.
+ * first into a CSV of its answers and then four times into a blackhole, so that the JVM is warm; the
+ * fastest counts. The clock runs from the first row that a source takes to the end of the job.
  *
  * <p>q6 is missing: Flink orders the rows of an OVER by a time attribute only, and the time at which
  * an auction closes is none.
@@ -59,6 +59,7 @@ public final class Nexmark {
     static final Map<String, RowData[]> EVENTS = new ConcurrentHashMap<>();
     static final AtomicLong FIRST_ROW = new AtomicLong();
     static final int PARALLELISM = 2;
+    static final int RUNS = 4;
 
     private static MiniCluster cluster;
     private static int port;
@@ -213,27 +214,36 @@ public final class Nexmark {
         }
     }
 
-    /** Runs a query into nothing and prints how long it took. */
+    /** Runs a query into nothing a few times and prints how long the fastest took. */
     private static void report(String name, String[] query, long rows) throws Exception {
-        StreamTableEnvironment tables = tables(query[0]);
-        TableDescriptor nothing = TableDescriptor.forConnector("blackhole").build();
-        TablePipeline pipeline = tables.sqlQuery(query[1]).insertInto(nothing);
         OperatingSystemMXBean system =
             (OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
-        System.gc();
-        FIRST_ROW.set(0);
-        long cpu = system.getProcessCpuTime();
-        long began = System.nanoTime();
-        JobID job = pipeline.execute().getJobClient().orElseThrow().getJobID();
-        // Asked in the process: the client would poll, up to two seconds apart.
-        JobResult result = cluster.requestJobResult(job).get();
-        long ended = System.nanoTime();
-        result.toJobExecutionResult(Nexmark.class.getClassLoader());
+        double seconds = Double.MAX_VALUE;
+        double whole = 0;
+        double cpu = 0;
+        for (int run = 0; run < RUNS; run++) {
+            TableDescriptor nothing = TableDescriptor.forConnector("blackhole").build();
+            TablePipeline pipeline =
+                tables(query[0]).sqlQuery(query[1]).insertInto(nothing);
+            System.gc();
+            FIRST_ROW.set(0);
+            long cpuBegan = system.getProcessCpuTime();
+            long began = System.nanoTime();
+            JobID job = pipeline.execute().getJobClient().orElseThrow().getJobID();
+            // Asked in the process: the client would poll, up to two seconds apart.
+            JobResult result = cluster.requestJobResult(job).get();
+            long ended = System.nanoTime();
+            result.toJobExecutionResult(Nexmark.class.getClassLoader());
+            if ((ended - FIRST_ROW.get()) / 1e9 < seconds) {
+                seconds = (ended - FIRST_ROW.get()) / 1e9;
+                whole = (ended - began) / 1e9;
+                cpu = (system.getProcessCpuTime() - cpuBegan) / 1e9;
+            }
+        }
         System.out.printf(
             "{\"query\": \"%s\", \"name\": \"flink\", \"version\": \"%s\", \"rows\": %d, "
                 + "\"seconds\": %.6f, \"whole_s\": %.6f, \"cpu_s\": %.3f, \"peak_rss_mb\": %.1f}%n",
-            name, EnvironmentInformation.getVersion(), rows, (ended - FIRST_ROW.get()) / 1e9,
-            (ended - began) / 1e9, (system.getProcessCpuTime() - cpu) / 1e9, peakMegabytes());
+            name, EnvironmentInformation.getVersion(), rows, seconds, whole, cpu, peakMegabytes());
         System.out.flush();
     }
 

@@ -35,7 +35,7 @@ def read(folder: Path, kind: str) -> pl.DataFrame:
 def run(query: Query, events: Mapping[str, pl.DataFrame]) -> tuple[pl.DataFrame, dict[str, object]]:
     """Run one query twice; return the answers and figures of the second time."""
     batches = list(stretches(events, "date_time"))
-    # What is imported when first used is not measured; Flink and Pathway run twice too.
+    # What is imported when first used is not measured; Pathway runs twice too, Flink more often.
     stepped(query.app(), batches, OUTPUT)
     done = stepped(query.app(), batches, OUTPUT)
     return done.output, {
