@@ -94,7 +94,8 @@ def _ask_one(
             return None
         scorer = before
     wanted = [name for name, _ in scorer.spec.features]
-    given = frame.select(pl.col(features.get(name, name)).alias(name) for name in wanted)
+    # Column by column: an expression would wake Polars' threads for nothing to compute.
+    given = pl.DataFrame([frame[features.get(name, name)].alias(name) for name in wanted])
     missing = None if model.missing else _missing(given)
     if missing is not None:
         given = given.filter(~missing)

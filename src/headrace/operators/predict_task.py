@@ -181,10 +181,12 @@ class PredictTask(Task):
             reason = reason or "not loaded"
         else:
             version = None if answer is None else answer.version
-        added = outputs.with_columns(
-            pl.lit(model.name, pl.String()).alias(MODEL_NAME),
-            pl.lit(version, pl.String()).alias(MODEL_VERSION),
-            pl.lit(reason, pl.String()).alias(FALLBACK),
+        told = {MODEL_NAME: model.name, MODEL_VERSION: version, FALLBACK: reason}
+        added = outputs.hstack(
+            [
+                pl.Series(name, [value], dtype=pl.String).new_from_index(0, frame.height)
+                for name, value in told.items()
+            ]
         )
         missing = answer.missing if answer is not None and version is not None else None
         if missing is not None and missing.any():
