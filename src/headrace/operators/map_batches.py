@@ -13,9 +13,9 @@ from pydantic import BeforeValidator, PlainSerializer
 from headrace.core.component import function_text
 from headrace.core.errors import BugError, ConfigError
 from headrace.core.protocols import MAIN, Operator, Out, Tables, Task
+from headrace.core.schema_field import SchemaField
 from headrace.core.time import HIDDEN
 from headrace.operators.row_wise import check_row_wise_function, check_visible
-from headrace.operators.schema_field import SchemaField
 
 FrameFunction = Callable[[pl.DataFrame], pl.DataFrame]
 

@@ -21,6 +21,7 @@ from headrace.core.protocols import (
     Task,
     Wake,
 )
+from headrace.core.schema_field import SchemaField
 from headrace.core.time import HIDDEN, micros
 from headrace.operators.aggregates.ordered import Collect
 from headrace.operators.assigners import AssignerField, Session
@@ -28,7 +29,6 @@ from headrace.operators.columns import ColumnNames
 from headrace.operators.map_batches import FrameFunction, FunctionField, conform
 from headrace.operators.partials import check_aggregates
 from headrace.operators.row_wise import check_visible
-from headrace.operators.schema_field import SchemaField
 from headrace.operators.sliced_window import Emission
 from headrace.operators.window import WINDOW_COLUMNS, Windows
 

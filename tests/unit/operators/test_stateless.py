@@ -7,11 +7,11 @@ import pytest
 import headrace as hr
 from headrace.core.errors import BugError, ConfigError, DataError, HeadraceError, PlanError
 from headrace.core.protocols import Operator
+from headrace.core.schema_field import dtype_from_text
 from headrace.operators.explode import Explode
 from headrace.operators.filter import Filter
 from headrace.operators.map_batches import MapBatches, MapBatchesRecorded
 from headrace.operators.project import Drop, Rename, Select, WithColumns
-from headrace.operators.schema_field import dtype_from_text
 from headrace.operators.split import Split
 from headrace.operators.union import Union
 from headrace.operators.unnest import Unnest
