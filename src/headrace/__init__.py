@@ -46,8 +46,9 @@ if TYPE_CHECKING:
     from headrace.operators.patterns.pattern import Pattern, all_of, any_of
     from headrace.operators.rulebook.rule import Rule
     from headrace.stream import model, quality
-    from headrace.stream.app import App, AppTable, ControlTable
+    from headrace.stream.app import App
     from headrace.stream.data import Data, Published, Versioned
+    from headrace.stream.declared_tables import AppTable, ControlTable
     from headrace.stream.features import feature_view
     from headrace.stream.match_recognize import match_recognize
     from headrace.stream.reviewing import anomaly_id
@@ -59,8 +60,8 @@ _AGGREGATES = (
 )
 _PLACES = {
     "App": "headrace.stream.app",
-    "AppTable": "headrace.stream.app",
-    "ControlTable": "headrace.stream.app",
+    "AppTable": "headrace.stream.declared_tables",
+    "ControlTable": "headrace.stream.declared_tables",
     "Data": "headrace.stream.data",
     "HeadraceError": "headrace.core.errors",
     "Pattern": "headrace.operators.patterns.pattern",

@@ -20,7 +20,7 @@ from headrace.connect.cursor import Cursor
 from headrace.connect.trail import Attempt, Trail
 from headrace.core.log import Commit, Position, Put, Reader, TopicPartition, Writer
 from headrace.core.time import Clock, duration_text, micros
-from headrace.stream.app import Delivery
+from headrace.stream.sinks import Delivery
 
 _log = structlog.get_logger(__name__)
 

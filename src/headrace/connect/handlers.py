@@ -25,7 +25,7 @@ from headrace.core.log import (
 from headrace.core.time import Clock
 from headrace.plan.graph import DEAD, DEAD_SCHEMA
 from headrace.runners.embedded.dead_letters import dead_letters
-from headrace.stream.app import Handler
+from headrace.stream.sinks import Handler
 
 _log = structlog.get_logger(__name__)
 

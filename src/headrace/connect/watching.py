@@ -23,7 +23,7 @@ from headrace.models.source import Version, content_version, current_version, lo
 from headrace.models.spec import LoadSpec
 from headrace.operators.predict import Predict
 from headrace.plan.graph import Plan
-from headrace.stream.app import Watch
+from headrace.stream.sinks import Watch
 
 _log = structlog.get_logger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from headrace.alerts.websocket import WebSocket
 from headrace.core.errors import ConfigError, PlanError, SchemaError
 from headrace.core.schema import RowSchema
 from headrace.core.time import TIME_DTYPE, Duration, duration, positive_duration
-from headrace.models.description import Artifact, Model
+from headrace.models.description import Model
 from headrace.models.make import Version
 from headrace.operators.filter import check_predicate
 from headrace.operators.table import Table
@@ -36,9 +36,10 @@ from headrace.plan.graph import (
     TableDecl,
     TopicDecl,
 )
+from headrace.stream.declared_tables import AppTable, ControlTable
 from headrace.stream.graph_builder import GraphBuilder
 from headrace.stream.handle import TimeColumn
-from headrace.stream.joined import AsOf
+from headrace.stream.sinks import Delivery, Handler, Watch
 from headrace.stream.stream import Stream
 from headrace.stream.surface import Surface
 from headrace.stream.views import source_name
@@ -47,106 +48,6 @@ Columns = str | Sequence[str]
 FOUND = dict.fromkeys(("name", "model_version", "source"), pl.String())
 
 SchemaLike = Mapping[str, Any] | pl.Schema | type[BaseModel] | RowSchema
-
-
-@dataclass(frozen=True)
-class ControlTable:
-    """A table changed through the API; operators that take one see its changes at once."""
-
-    app: App
-    decl: ControlTableDecl
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.decl.name
-
-    @property
-    def stream(self) -> Stream:
-        """Its changes, for an operator's control port."""
-        return Stream(
-            self.app.graph, Ref(f"control:{self.decl.name}"), self.decl.schema.columns, None
-        )
-
-    def require(self, check: Callable[[pl.DataFrame], None]) -> None:
-        """Refuse records for which `check` raises, whoever sends them."""
-        self.app.require(self.name, check)
-
-    def looked_up(self, as_of: AsOf) -> tuple[Stream, Mapping[str, Any]]:
-        """Return its changes and its key, for `Stream.lookup`.
-
-        Raises:
-            PlanError: It was asked for as of event time, which its changes do not have.
-        """
-        if as_of == "event":
-            raise PlanError(
-                f"control table {self.name!r} has no event time",
-                hint='use as_of="now", or send its rows to a topic and keep them with app.table()',
-            )
-        return self.stream, {"key": self.decl.key}
-
-
-@dataclass(frozen=True)
-class AppTable:
-    """A table kept by the application: the latest row per key."""
-
-    app: App
-    decl: TableDecl
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.decl.name
-
-    def looked_up(self, as_of: AsOf) -> tuple[Stream, Mapping[str, Any]]:
-        """Return its changes, or as of event time the rows it is kept from, and what a lookup
-        must know of them, for `Stream.lookup`.
-        """
-        graph, source = self.app.graph, self.decl.source
-        node = graph.nodes[source.node]
-        if as_of == "now":
-            changes = Stream(graph, source, node.output_schemas[source.port], None)
-            return changes, {"key": self.decl.key, "lagging": True}
-        rows = Stream(graph, node.inputs[0], self.decl.schema, graph.times.get(node.id))
-        delete = getattr(node.operator, "delete", None)
-        return rows, {"key": self.decl.key, "delete": delete, "valid_for": self.decl.ttl}
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A channel that takes its rows of a topic of notifications; run by the role connect."""
-
-    topic: str
-    channel: Channel
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """Models whose versions are followed; run by the role connect.
-
-    Attributes:
-        table: The control table that holds which version answers.
-        topic: The topic that feeds it, with the columns `schema`.
-        models: What is looked at, every so often.
-    """
-
-    table: str
-    topic: str
-    schema: pl.Schema
-    models: tuple[Artifact, ...]
-    every: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class Handler:
-    """A Python function that takes a topic's rows; run by the role connect."""
-
-    name: str
-    topic: str
-    fn: Callable[..., Any]
-    batch: int
-    concurrency: int
-    attempts: int
 
 
 class App(Surface):

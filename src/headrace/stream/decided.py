@@ -16,8 +16,8 @@ from headrace.stream.handle import Columns, Handle, Order, TimeColumn
 
 if TYPE_CHECKING:
     from headrace.operators.detectors.detector import Detector
-    from headrace.stream.app import ControlTable
     from headrace.stream.checked import Checked
+    from headrace.stream.declared_tables import ControlTable
     from headrace.stream.quality import Gate
     from headrace.stream.ruled import Ruled
     from headrace.stream.stream import Fenced, Stream

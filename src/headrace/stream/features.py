@@ -27,7 +27,8 @@ from headrace.operators.joined_columns import key_pairs
 from headrace.operators.project import check_present
 
 if TYPE_CHECKING:
-    from headrace.stream.app import App, AppTable
+    from headrace.stream.app import App
+    from headrace.stream.declared_tables import AppTable
     from headrace.stream.handle import Columns
     from headrace.stream.stream import Joined, Stream
 

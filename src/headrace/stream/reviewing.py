@@ -14,7 +14,8 @@ from headrace.stream.data import Data
 from headrace.stream.handle import Columns, Handle
 
 if TYPE_CHECKING:
-    from headrace.stream.app import App, ControlTable
+    from headrace.stream.app import App
+    from headrace.stream.declared_tables import ControlTable
 
 ANOMALIES: Final = "anomalies"
 REVIEWS: Final = "reviews"

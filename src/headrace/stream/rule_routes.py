@@ -20,7 +20,8 @@ from headrace.plan.graph import OutputDecl, Plan, Ref, TopicDecl
 from headrace.stream.data import Data, Versioned
 
 if TYPE_CHECKING:
-    from headrace.stream.app import App, ControlTable
+    from headrace.stream.app import App
+    from headrace.stream.declared_tables import ControlTable
 
 SPAN: Final = "1h"
 MAX_ROWS: Final = 200_000

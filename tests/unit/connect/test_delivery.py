@@ -19,7 +19,7 @@ from headrace.connect.handlers import CONNECT_SLOT
 from headrace.core.errors import StorageFullError
 from headrace.core.log import Append, Appended, Commit, Reader, TopicSpec, Writer
 from headrace.log import MemoryLog
-from headrace.stream.app import Delivery
+from headrace.stream.sinks import Delivery
 from headrace.testing import TestClock
 from tests.unit.alerts.samples import SCHEMA, row
 from tests.unit.alerts.servers import Reply, http_server
