@@ -17,7 +17,7 @@ demo: setup ## run the fleet application with simulated vehicles (ARGS="--port 8
 	@$(BIN)/headrace demo $(ARGS)
 
 test: setup ## run all tests (ARGS="-k window")
-	@$(BIN)/pytest -n logical --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -n logical $(ARGS)
 
 check: setup ## lint, formatting, types, layers, and the same for the dashboard with its unit tests
 	$(BIN)/ruff check

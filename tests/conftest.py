@@ -9,6 +9,8 @@ from typing import NoReturn
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer  # type: ignore[import-untyped]  # it has no types
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # nor has this
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
@@ -55,3 +57,23 @@ def recorded() -> Path:
 def chromium() -> str:
     """The path of Debian's Chromium."""
     return shutil.which("chromium") or missing("chromium (make browser)")
+
+
+SHARED = ("tests/web/", "tests/unit/features/test_sources.py")
+"""Tests below one of these share something costly, e.g. the demonstration of the page."""
+
+
+class OneWorkerForWhatIsShared(LoadScopeScheduling):  # type: ignore[misc]  # untyped, see above
+    """Gives tests to workers one by one, but those that share something to the same worker.
+
+    xdist's own groups are marks that it writes into a test's id, which pytest 9 does not let it
+    change any more: `--dist loadgroup` groups nothing.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((shared for shared in SHARED if nodeid.startswith(shared)), nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneWorkerForWhatIsShared:
+    """Choose how `pytest -n` spreads tests."""
+    return OneWorkerForWhatIsShared(config, log)

@@ -20,7 +20,6 @@ from tests.web.demo import CHROMIUM_FLAGS, demo
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(300),
-    pytest.mark.xdist_group("web"),  # one demonstration serves them all
 ]
 
 Corners = list[list[float]]

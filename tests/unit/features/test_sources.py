@@ -29,8 +29,6 @@ from tests.unit.features.servers import (
     redis_server,
 )
 
-pytestmark = pytest.mark.xdist_group("feature sources")
-
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FEATURES = pl.Schema(
     {"visits": pl.Int64(), "rate": pl.Float64(), "is_new": pl.Boolean(), "city": pl.String()}
